@@ -1,0 +1,51 @@
+# Each target sets up what it needs: .venv with the project installed, again only when pyproject.toml has changed.
+# Another interpreter: make PYTHON=python3.12 test
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+ARGS ?=
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench docs clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready-run  ## five processes classify a clip; only the speaker learns the label
+	@$(BIN)/sottovoce demo $(ARGS)
+
+test: $(VENV)/.ready-test  ## run the test suite (TESTS=tests/engine, ARGS='-k relu')
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+check: $(VENV)/.ready-dev  ## lint, formatting, types, import contract, links in the docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_links.py
+
+format: $(VENV)/.ready-dev  ## rewrite the code as ruff wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready-run  ## run the benchmarks
+	@$(BIN)/python -m sottovoce.bench $(ARGS)
+
+docs: $(VENV)/.ready-run  ## check that every link in the docs leads somewhere
+	@$(BIN)/python .ci/check_links.py
+
+clean:  ## remove the environment, caches and build outputs
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installing more extras also satisfies the targets that need fewer.
+$(VENV)/.ready-run: pyproject.toml .ci/venv
+	@sh .ci/venv && touch $@
+
+$(VENV)/.ready-test: pyproject.toml .ci/venv
+	@sh .ci/venv test && touch $(VENV)/.ready-run $@
+
+$(VENV)/.ready-dev: pyproject.toml .ci/venv
+	@sh .ci/venv dev && touch $(VENV)/.ready-run $(VENV)/.ready-test $@
