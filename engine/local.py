@@ -1,0 +1,141 @@
+"""All computing parties as threads of one process: the protocol for real, the separation of secrets not.
+
+For tests, for measuring, and for users who own both the model and the recordings. Parties that must not trust each
+other run as processes on their own machines (sottovoce.serving).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.keys import fresh_pair_keys, keys_of, streams_of
+from sottovoce.engine.party import Party
+from sottovoce.engine.prg import Cipher, Observer
+from sottovoce.engine.program import OutputKind, Program
+from sottovoce.engine.protocols.table import ProtocolRow, find
+from sottovoce.engine.session import RunStats, Session, join_output, share_input
+from sottovoce.engine.transport.base import Transport
+from sottovoce.engine.transport.memory import memory_mesh
+
+R = TypeVar("R")
+DEADLINE_S = 60.0
+
+
+def run_parties(work: Sequence[Callable[[], R]], on_failure: Callable[[], None]) -> list[R]:
+    """Run each party's work in a thread of its own; the first failure is raised after all have ended.
+
+    on_failure must wake parties that wait for the failed one.
+    """
+    results: list[R | None] = [None] * len(work)
+    failures: list[BaseException] = []
+
+    def body(rank: int) -> None:
+        try:
+            results[rank] = work[rank]()
+        except BaseException as error:
+            failures.append(error)
+            on_failure()
+
+    threads = [threading.Thread(target=body, args=(rank,), name=f"party {rank}") for rank in range(len(work))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return [r for r in results if r is not None]
+
+
+def make_parties(
+    row: ProtocolRow,
+    meshes: Sequence[Sequence[Transport]],
+    *,
+    pair_keys: Mapping[tuple[int, int], bytes] | None = None,
+    cipher: Cipher = "aes128ctr",
+    observer: Observer | None = None,
+) -> list[list[Party]]:
+    """Parties by rank and lane over given transports (lane -> rank -> transport); fixed pair keys are for tests."""
+    keys = fresh_pair_keys(row.parties) if pair_keys is None else pair_keys
+    backend = CpuBackend()
+    ciphers = dict.fromkeys(range(row.parties), cipher)
+    return [
+        [
+            Party(
+                rank,
+                row.parties,
+                mesh[rank],
+                streams_of(row, rank, keys_of(rank, keys), ciphers, lane, backend.fill, observer),
+                backend,
+            )
+            for lane, mesh in enumerate(meshes)
+        ]
+        for rank in range(row.parties)
+    ]
+
+
+class LocalCluster:
+    """A program on all parties of a protocol, in threads, over in-process lanes. A context manager."""
+
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, NDArray[np.uint64]],
+        protocol: str = "rep3",
+        *,
+        lanes: int = 1,
+        meshes: Sequence[Sequence[Transport]] | None = None,
+        pair_keys: Mapping[tuple[int, int], bytes] | None = None,
+        cipher: Cipher = "aes128ctr",
+        observer: Observer | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self.row = find(protocol)
+        self.program = program
+        self._backend = CpuBackend()
+        if meshes is None:
+            meshes = [memory_mesh(self.row.parties, lane=n, deadline_s=deadline_s) for n in range(lanes)]
+        self._meshes = meshes
+        self.parties = make_parties(self.row, meshes, pair_keys=pair_keys, cipher=cipher, observer=observer)
+        slots = {t.name: self.row.split(weights[t.name], self._backend.fill) for t in program.tensors}
+        self.sessions = [
+            Session(
+                self.row,
+                lanes_of,
+                program,
+                {
+                    t.name: self.row.receive(rank, slots[t.name][rank], t.shape, t.frac_bits, self._backend.fill)
+                    for t in program.tensors
+                },
+            )
+            for rank, lanes_of in enumerate(self.parties)
+        ]
+
+    def run(self, encoded: NDArray[np.uint64], output: OutputKind = "label") -> tuple[NDArray[Any], list[RunStats]]:
+        """Classify an encoded batch: label indices or logits, and each party's cost."""
+        slots = share_input(self.row, encoded, self._backend.fill)
+        frac_bits = self.program.input_frac_bits
+
+        def party(rank: int) -> Callable[[], Any]:
+            share = self.row.receive(rank, slots[rank], encoded.shape, frac_bits, self._backend.fill)
+            return lambda: self.sessions[rank].run(share, output)
+
+        answers = run_parties([party(rank) for rank in range(self.row.parties)], self.close)
+        return join_output(self.row, self.program, [a[0] for a in answers]), [a[1] for a in answers]
+
+    def close(self) -> None:
+        """Close all lanes. Idempotent."""
+        for mesh in self._meshes:
+            for transport in mesh:
+                transport.close("the cluster was closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

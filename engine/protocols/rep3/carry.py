@@ -1,0 +1,101 @@
+"""The sign of A + B mod 2^m for A known to roles 0 and 2 and B known to role 1, as a replicated bit.
+
+Role 1 XOR-shares all monomials of each four bits of B (slot 1 from key 1, slot 2 sent to role 2). Carry generate and
+propagate of a block are linear in those monomials with coefficients in A's bits, so roles 0 and 2 compute XOR shares of
+them locally and re-share; a binary tree of replicated ANDs gives the carry into the top bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce.engine.protocols.base import U64, words
+from sottovoce.engine.protocols.rep3.roles import Roles, Tag
+from sottovoce.engine.protocols.rep3.schedule import blocks, leaf_rows
+
+ALL_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+NONE = np.uint64(0)
+Arrays = tuple[NDArray[Any], ...]
+
+
+def nothing() -> Arrays:
+    """No message to carry along."""
+    return ()
+
+
+def sign(
+    roles: Roles,
+    summand: NDArray[Any],
+    compare_bits: int,
+    with_leaves: Arrays = (),
+    with_pairs: Callable[[], Arrays] = nothing,
+) -> tuple[U64, U64]:
+    """Both slots, packed (W,), of bit m - 1 of A + B. summand: (n,), A at roles 0 and 2, B at role 1.
+
+    with_leaves: arrays that ride along from role 1 to role 2 in the first message (at role 2: room for them).
+    with_pairs: called at roles 0 and 2 before the second message; its arrays ride along from role 0 to role 2.
+    """
+    m, w = compare_bits, words(summand.size)
+    k, rows = blocks(m), leaf_rows(m)
+    bits = np.empty((m, w), np.uint64)
+    roles.kernels.slice_bits(summand, m, bits)
+    if roles.role == 1:
+        (mask,) = roles.streams(1).masks.draw(rows * w)
+        slot1 = mask.reshape(rows, w)
+        slot2 = np.empty_like(slot1)
+        roles.kernels.monomials(bits, slot1, slot2)
+        roles.send(2, Tag.LEAVES, *with_leaves, slot2)
+        own, nxt = _carry_tree(roles, _pair_mask(roles, 1, k, w), _pair_mask(roles, 2, k, w))
+        return own ^ slot1[-1], nxt ^ slot2[-1]
+    if roles.role == 0:
+        (mask,) = roles.streams(1).masks.draw(rows * w)
+        leaves = mask.reshape(rows, w)
+    else:
+        leaves = np.empty((rows, w), np.uint64)
+        roles.recv(1, Tag.LEAVES, *with_leaves, leaves)
+    kept = _pair_mask(roles, 1 if roles.role == 0 else 2, k, w)
+    masked = np.empty_like(kept)
+    roles.kernels.contract_leaves(bits, leaves, ALL_ONES if roles.role == 0 else NONE, kept, masked)
+    slot0 = np.empty_like(masked)
+    if roles.role == 0:
+        roles.send(2, Tag.PAIRS, *with_pairs(), masked)
+        roles.recv(2, Tag.PAIRS, slot0)
+        slot0 ^= masked
+        own, nxt = _carry_tree(roles, slot0, kept)
+        return own ^ bits[m - 1], nxt ^ leaves[-1]
+    roles.send(0, Tag.PAIRS, masked)
+    roles.recv(0, Tag.PAIRS, *with_pairs(), slot0)
+    slot0 ^= masked
+    own, nxt = _carry_tree(roles, kept, slot0)
+    return own ^ leaves[-1], nxt ^ bits[m - 1]
+
+
+def _pair_mask(roles: Roles, slot: int, k: int, w: int) -> U64:
+    """The new slot 1 (roles 0, 1) or slot 2 (roles 1, 2) of the generate and propagate rows."""
+    (mask,) = roles.streams(slot).masks.draw((2 * k - 1) * w)
+    return mask.reshape(2 * k - 1, w)
+
+
+def _carry_tree(roles: Roles, own: U64, nxt: U64) -> tuple[U64, U64]:
+    """Both slots (W,) of the carry out of all blocks, from those of the rows G_0 … G_(k-1), P_1 … P_(k-1)."""
+    w = own.shape[1]
+    while own.shape[0] > 1:
+        k = (own.shape[0] + 1) // 2
+        pairs, merged = k // 2, (k + 1) // 2
+        gates = 2 * pairs - 1
+        mask_own, mask_nxt = roles.zero_masks(gates * w)
+        new_own = np.empty((2 * merged - 1, w), np.uint64)
+        roles.kernels.carry_level(own, nxt, mask_own.reshape(gates, w), mask_nxt.reshape(gates, w), new_own)
+        new_nxt = np.empty_like(new_own)
+        if merged > pairs:
+            new_nxt[pairs] = nxt[k - 1]
+            new_nxt[merged + pairs - 1] = nxt[2 * k - 2]
+        ands = slice(merged, merged + pairs - 1)
+        roles.send(roles.before, Tag.LEVEL, new_own[:pairs], new_own[ands])
+        roles.recv(roles.after, Tag.LEVEL, new_nxt[:pairs], new_nxt[ands])
+        own, nxt = new_own, new_nxt
+    return own[0], nxt[0]

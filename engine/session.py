@@ -1,0 +1,229 @@
+"""Run a compiled program on shares at one party, and the client's two ends: share the input, join the output."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce.engine.errors import ProtocolError
+from sottovoce.engine.functions.linear import linear
+from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool
+from sottovoce.engine.party import Party
+from sottovoce.engine.prg import Fill
+from sottovoce.engine.profile import Span
+from sottovoce.engine.program import Linear, MaxPool, OutputKind, Program, Relu, Reshape, SumPool
+from sottovoce.engine.protocols.base import AShare, BShare, Protocol
+from sottovoce.engine.protocols.plain.protocol import Plain, PlainAShare
+from sottovoce.engine.protocols.table import ProtocolRow
+
+A = TypeVar("A", bound=AShare)
+B = TypeVar("B", bound=BShare)
+W = TypeVar("W")
+Z = TypeVar("Z")
+
+ELEMENTS_IN_FLIGHT = 1 << 18
+"""Largest layer of one chunk, in elements: beyond it a batch is cut, so memory stays bounded and caches warm."""
+
+SpanMaker = Callable[[str], AbstractContextManager[None]]
+
+
+def _no_span(name: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def execute(
+    protocol: Protocol[A, B, W, Z],
+    program: Program,
+    weights: Mapping[str, W],
+    x: A,
+    output: OutputKind,
+    span: SpanMaker = _no_span,
+) -> A | B:
+    """All steps of a program on a shared batch x: (batch, *input_shape), then the output that was asked for.
+
+    "scores": the logits (batch, classes). "label": the one-hot bits of the argmax (classes, batch).
+    """
+    for step in program.steps:
+        with span(step.name):
+            match step:
+                case Linear():
+                    x = linear(protocol, x, weights[step.name], step)
+                case Relu():
+                    x = protocol.relu(x, step.compare_bits, step.sum_pool, step.out_frac_bits)
+                case SumPool():
+                    x = protocol.sum_pool(x, step.pool, step.out_frac_bits)
+                case MaxPool():
+                    x = max_pool(protocol, x, step)
+                case Reshape():
+                    shape = step.out_shape
+                    x = x.map(lambda v, s=shape: v.reshape(v.shape[0], *s), step.out_frac_bits)  # type: ignore[misc]
+    if output == "scores":
+        return x
+    with span("argmax"):
+        return argmax_one_hot(protocol, x, program.compare_bits)
+
+
+def linear_steps(program: Program) -> list[Linear]:
+    """The steps that have weights."""
+    return [s for s in program.steps if isinstance(s, Linear)]
+
+
+def chunks(program: Program, batch: int) -> list[slice]:
+    """How every party cuts a batch: a public rule, so all cut alike."""
+    widest = max(math.prod(s.linear_shape) if isinstance(s, Linear) else math.prod(s.in_shape) for s in program.steps)
+    clips = max(1, ELEMENTS_IN_FLIGHT // widest)
+    count = -(-batch // clips)
+    edges = [batch * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStats:
+    """What one request cost at one party: by layer, summed over chunks; measured at its transport."""
+
+    elapsed_ns: int
+    wait_ns: int
+    bytes_sent: int
+    frames_sent: int
+    rounds: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One party's part of an answer: packed one-hot bits (label) or logits (scores). Never shown."""
+
+    kind: OutputKind
+    batch: int
+    data: NDArray[Any] = field(repr=False)
+
+
+class Session:
+    """One program at one computing party, with its weight shares loaded, on one or more lanes."""
+
+    def __init__(
+        self, row: ProtocolRow, lanes: Sequence[Party], program: Program, tensors: Mapping[str, AShare]
+    ) -> None:
+        self.row = row
+        self.lanes = tuple(lanes)
+        self.program = program
+        loader = row.make(self.lanes[0], 0)
+        self._weights = {step.name: loader.load(step, tensors) for step in linear_steps(program)}
+
+    def run(self, x: AShare, output: OutputKind) -> tuple[Output, RunStats]:
+        """Evaluate a shared batch; every party must call this with the same batch size and output kind."""
+        if output not in self.program.outputs:
+            raise ProtocolError(f"program {self.program.name!r}: output {output!r} is not among {self.program.outputs}")
+        batch = x.shape[0]
+        cuts = chunks(self.program, batch)
+        results: list[NDArray[Any] | None] = [None] * len(cuts)
+        failures: list[BaseException] = []
+        first_span = [len(lane.profile.spans) for lane in self.lanes]
+        for lane in self.lanes:
+            lane.transport.counters.clock = 0  # rounds are counted from here: all parties start together
+        start = time.perf_counter_ns()
+
+        def work(number: int) -> None:
+            lane = self.lanes[number]
+            try:
+                for index in range(number, len(cuts), len(self.lanes)):
+                    results[index] = self._chunk(lane, x, cuts[index], index, output)
+            except BaseException as error:
+                failures.append(error)
+                for other in self.lanes:
+                    other.transport.close(f"party {lane.rank}: lane {number} failed: {type(error).__name__}")
+
+        busy = min(len(self.lanes), len(cuts))
+        threads = [threading.Thread(target=work, args=(n,), name=f"lane {n}") for n in range(1, busy)]
+        for thread in threads:
+            thread.start()
+        work(0)
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        spans = tuple(s for n, lane in enumerate(self.lanes) for s in lane.profile.spans[first_span[n] :])
+        stats = RunStats(
+            elapsed_ns=time.perf_counter_ns() - start,
+            wait_ns=sum(s.wait_ns for s in spans),
+            bytes_sent=sum(s.bytes_sent for s in spans),
+            frames_sent=sum(s.frames_sent for s in spans),
+            rounds=max(lane.transport.counters.clock for lane in self.lanes),
+            spans=spans,
+        )
+        for lane in self.lanes:
+            lane.profile.spans.clear()
+        parts = [r for r in results if r is not None]
+        return Output(output, batch, np.concatenate(parts)), stats
+
+    def _chunk(self, lane: Party, x: AShare, cut: slice, index: int, output: OutputKind) -> NDArray[Any]:
+        protocol = self.row.make(lane, index % self.row.parties)
+        part = x.map(lambda v: v[cut])
+
+        def span(layer: str) -> AbstractContextManager[None]:
+            return lane.profile.span(layer, lane.transport.counters)
+
+        return self.row.export(execute(protocol, self.program, self._weights, part, output, span))
+
+
+def share_input(row: ProtocolRow, encoded: NDArray[np.uint64], fill: Fill) -> Sequence[Sequence[NDArray[np.uint8]]]:
+    """A client's encoded batch (batch, *input_shape) as slots for each party."""
+    return row.split(encoded, fill)
+
+
+def output_bytes(program: Program, batch: int, output: OutputKind) -> int:
+    """Length of one party's part of an answer."""
+    classes = len(program.labels)
+    if output == "scores":
+        return 8 * classes * batch
+    return sum(-(-classes * (c.stop - c.start) // 8) for c in chunks(program, batch))
+
+
+def join_output(row: ProtocolRow, program: Program, outputs: Sequence[Output]) -> NDArray[Any]:
+    """The answer from all parties' parts: label indices (batch,) int64, or logits (batch, classes) float64."""
+    first = outputs[0]
+    if any((o.kind, o.batch, o.data.shape) != (first.kind, first.batch, first.data.shape) for o in outputs):
+        raise ProtocolError("output: the parties' parts differ in kind, batch or shape")
+    classes = len(program.labels)
+    if first.kind == "scores":
+        logits = row.join([o.data for o in outputs]).reshape(first.batch, classes)
+        scores: NDArray[Any] = logits.view(np.int64) / float(1 << program.frac_bits)
+        return scores
+    packed = row.join_bits([o.data for o in outputs])
+    hot, offset = [], 0
+    for cut in chunks(program, first.batch):
+        bits = classes * (cut.stop - cut.start)
+        length = -(-bits // 8)
+        part = np.unpackbits(packed[offset : offset + length], count=bits, bitorder="little")
+        hot.append(part.reshape(classes, -1).T)
+        offset += length
+    one_hot = np.concatenate(hot)
+    if not (one_hot.sum(axis=1) == 1).all():
+        raise ProtocolError("output: expected exactly one label per clip; the parties' parts do not fit together")
+    labels: NDArray[Any] = one_hot.argmax(axis=1)
+    return labels
+
+
+def run_plain(
+    program: Program, weights: Mapping[str, NDArray[np.uint64]], encoded: NDArray[np.uint64], output: OutputKind
+) -> NDArray[Any]:
+    """The same program in the clear, fixed point: the oracle."""
+    protocol = Plain()
+    frac = {t.name: t.frac_bits for t in program.tensors}
+    tensors = {name: PlainAShare(value, frac[name]) for name, value in weights.items()}
+    loaded = {step.name: protocol.load(step, tensors) for step in linear_steps(program)}
+    result = execute(protocol, program, loaded, PlainAShare(encoded, program.input_frac_bits), output)
+    if isinstance(result, PlainAShare):
+        scores: NDArray[Any] = result.values.view(np.int64) / float(1 << program.frac_bits)
+        return scores
+    labels: NDArray[Any] = result.bits.argmax(axis=0)
+    return labels

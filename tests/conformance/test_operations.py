@@ -1,0 +1,117 @@
+"""Every operation of every protocol: the right result, and exactly the declared bytes, frames and rounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sottovoce.engine.functions.linear import linear
+from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool
+from sottovoce.engine.program import Linear, MaxPool, Pool, TensorSpec
+from sottovoce.engine.protocols.base import pooled
+from sottovoce.engine.protocols.plain.protocol import Plain, PlainAShare
+from sottovoce.engine.protocols.table import PROTOCOLS, ProtocolRow
+from sottovoce.engine.protocols.tally import ShapeShare, Tally, Totals
+from tests.conformance.harness import Outcome, join, run, share
+from tests.conformance.operations import CONV_CASES, OPERATIONS, conv_step, extremes
+
+SHAPES = [(1, 4), (3, 5, 8), (2, 3, 64), (1, 200)]
+
+
+def assert_cost(outcome: Outcome, totals: Totals) -> None:
+    """Measured at the transport = declared."""
+    assert [sum(c.bytes_sent.values()) for c in outcome.counters] == totals.bytes_sent
+    assert [sum(c.frames_sent.values()) for c in outcome.counters] == totals.frames_sent
+    assert max(c.clock for c in outcome.counters) == totals.rounds
+
+
+@pytest.fixture(params=PROTOCOLS.values(), ids=lambda row: row.name)
+def row(request: pytest.FixtureRequest) -> ProtocolRow:
+    """Every protocol of the table."""
+    return request.param
+
+
+@pytest.mark.parametrize("rotation", [0, 1, 2])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_result_and_cost(row: ProtocolRow, name: str, rotation: int, rng: np.random.Generator) -> None:
+    operation = OPERATIONS[name]
+    for shape in SHAPES:
+        values = operation.values(rng, shape)
+        shares = [share(row, v) for v in values]
+        outcome = run(row, lambda p, rank, s=shares: operation.apply(p, [x[rank] for x in s]), rotation)
+        error = join(row, outcome) - operation.expected(*values)
+        assert error.min() >= 0, f"{name} {shape}: too small by {-error.min()}"
+        assert error.max() <= operation.slack, f"{name} {shape}: too large by {error.max()}"
+        totals = Totals(row.parties, rotation)
+        totals.add(operation.declared(row.schedules, shape))
+        assert_cost(outcome, totals)
+
+
+@pytest.mark.parametrize("case", CONV_CASES, ids=str)
+def test_conv1d_equals_plain(row: ProtocolRow, case: tuple[int, ...], rng: np.random.Generator) -> None:
+    step = conv_step(case)
+    _assert_linear(row, step, case[0], rng)
+
+
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(1, 1, 1), (3, 17, 8), (5, 64, 33)])
+def test_dense_equals_plain(row: ProtocolRow, batch: int, inputs: int, outputs: int, rng: np.random.Generator) -> None:
+    weight, bias = TensorSpec("w", (outputs, inputs), 0), TensorSpec("b", (outputs,), 0)
+    step = Linear("dense", "dense", (inputs,), (outputs,), 0, weight, bias)
+    _assert_linear(row, step, batch, rng)
+
+
+def _assert_linear(row: ProtocolRow, step: Linear, batch: int, rng: np.random.Generator) -> None:
+    tensors = {t.name: rng.integers(-(2**63), 2**63 - 1, t.shape, dtype=np.int64) for t in (step.weight, step.bias)}
+    x = rng.integers(-(2**63), 2**63 - 1, (batch, *step.in_shape), dtype=np.int64)
+    shared = {name: share(row, value) for name, value in tensors.items()}
+    shared_x = share(row, x)
+
+    def at_party(protocol, rank):
+        weights = protocol.load(step, {name: s[rank] for name, s in shared.items()})
+        return linear(protocol, shared_x[rank], weights, step)
+
+    outcome = run(row, at_party)
+    plain = Plain()
+    loaded = plain.load(step, {name: PlainAShare(v.view(np.uint64), 0) for name, v in tensors.items()})
+    expected = linear(plain, PlainAShare(x.view(np.uint64), 0), loaded, step).values
+    np.testing.assert_array_equal(join(row, outcome), expected.view(np.int64))
+    totals = Totals(row.parties)
+    linear(Tally(row.schedules, totals), ShapeShare(x.shape), None, step)
+    assert_cost(outcome, totals)
+
+
+@pytest.mark.parametrize(
+    "pool", [Pool(2, 2), Pool(8, 8), Pool(3, 1, (1, 1)), Pool(5, 2, (2, 2)), Pool(7, 3, (0, 4)), Pool(1, 1)]
+)
+@pytest.mark.parametrize("bits", [32, 48])
+def test_max_pool(row: ProtocolRow, pool: Pool, bits: int, rng: np.random.Generator) -> None:
+    x = extremes(rng, (2, 3, 16), bits - 1)
+    shape = pooled(x.shape, pool)
+    step = MaxPool("max", x.shape[1:], shape[1:], 0, pool, bits)
+    shares = share(row, x)
+    outcome = run(row, lambda p, rank: max_pool(p, shares[rank], step))
+    low = np.pad(x, ((0, 0), (0, 0), pool.padding), constant_values=np.iinfo(np.int64).min)
+    windows = np.lib.stride_tricks.sliding_window_view(low, pool.kernel, axis=-1)[..., :: pool.stride, :]
+    np.testing.assert_array_equal(join(row, outcome), windows.max(axis=-1))
+    plain = max_pool(Plain(), PlainAShare(x.view(np.uint64), 0), step)
+    np.testing.assert_array_equal(plain.values.view(np.int64), windows.max(axis=-1))
+    totals = Totals(row.parties)
+    max_pool(Tally(row.schedules, totals), ShapeShare(x.shape), step)
+    assert_cost(outcome, totals)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8, 11])
+@pytest.mark.parametrize("batch", [1, 5, 70])
+def test_argmax(row: ProtocolRow, classes: int, batch: int, rng: np.random.Generator) -> None:
+    x = extremes(rng, (batch, classes), 63)
+    x[0] = 7
+    x[-1, -2:] = x[-1].max()
+    shares = share(row, x)
+    outcome = run(row, lambda p, rank: argmax_one_hot(p, shares[rank], 64))
+    expected = np.eye(classes, dtype=np.int64)[x.argmax(axis=1)].T
+    np.testing.assert_array_equal(join(row, outcome), expected)
+    plain = argmax_one_hot(Plain(), PlainAShare(x.view(np.uint64), 0), 64)
+    np.testing.assert_array_equal(plain.bits, expected)
+    totals = Totals(row.parties)
+    argmax_one_hot(Tally(row.schedules, totals), ShapeShare(x.shape), 64)
+    assert_cost(outcome, totals)
