@@ -1,0 +1,209 @@
+"""What a compiled model costs, layer by layer: as data (`explain`) and as a table for a terminal (`render`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from sottovoce.engine import program as ir
+from sottovoce.models.compile import Compiled, LayerReport
+
+# (step, batch) -> (rounds, bytes sent by all parties). The step is None for the argmax over the logits.
+StepCosts = Callable[[ir.Step | None, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step for `batch` clips; in `Explanation.total`, all of them.
+
+    parameters: the model's own, one bias per channel. secret_elements: ring elements that the owner shares, where a
+    bias that folding made depend on the position counts in full. comparisons: ReLUs, the comparisons of maxima, and in
+    the argmax all pairs of classes. rounds, bytes_sent: None without a cost model.
+    """
+
+    name: str
+    kind: str
+    in_shape: ir.Shape
+    out_shape: ir.Shape
+    parameters: int = 0
+    secret_elements: int = 0
+    multiplications: int = 0
+    relus: int = 0
+    comparisons: int = 0
+    compare_bits: int | None = None
+    frac_bits: int | None = None
+    rounds: int | None = None
+    bytes_sent: int | None = None
+    proof: LayerReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """rows in the order of the program, their sum, and what concerns the whole model.
+
+    model_parameters: of the model before the compiler folded anything, where that is known. rewrites, margin_bound:
+    None when only the public program is at hand.
+    """
+
+    model: str
+    batch: int
+    rows: tuple[Row, ...]
+    total: Row
+    model_parameters: int
+    calibrated: bool
+    rewrites: tuple[str, ...] | None = None
+    margin_bound: float | None = None
+
+
+def explain(compiled: Compiled | ir.Program, batch: int = 1, costs: StepCosts | None = None) -> Explanation:
+    """Cost of each step of a program for `batch` clips.
+
+    From a Compiled, which only the model's owner has, the rows also carry the proven ranges and the error bound.
+    """
+    program = compiled.program if isinstance(compiled, Compiled) else compiled
+    proofs = compiled.report.layers if isinstance(compiled, Compiled) else (None,) * len(program.steps)
+    rows = [_row(step, batch, costs, proof) for step, proof in zip(program.steps, proofs, strict=True)]
+    if "label" in program.outputs:
+        rows.append(_argmax(program, batch, costs))
+    total = Row(
+        "total",
+        "",
+        program.input_shape,
+        program.steps[-1].out_shape,
+        sum(row.parameters for row in rows),
+        sum(row.secret_elements for row in rows),
+        sum(row.multiplications for row in rows),
+        sum(row.relus for row in rows),
+        sum(row.comparisons for row in rows),
+        rounds=None if costs is None else sum(row.rounds or 0 for row in rows),
+        bytes_sent=None if costs is None else sum(row.bytes_sent or 0 for row in rows),
+    )
+    report = compiled.report if isinstance(compiled, Compiled) else None
+    return Explanation(
+        program.name,
+        batch,
+        tuple(rows),
+        total,
+        total.parameters if report is None else report.model_parameters,
+        program.calibrated,
+        None if report is None else report.rewrites,
+        None if report is None else report.margin_bound,
+    )
+
+
+def _row(step: ir.Step, batch: int, costs: StepCosts | None, proof: LayerReport | None) -> Row:
+    rounds, bytes_sent = (None, None) if costs is None else costs(step, batch)
+    parameters = secret = products = relus = comparisons = 0
+    compare_bits = None
+    kind = type(step).__name__.lower()
+    if isinstance(step, ir.Linear):
+        kind = step.kind + (" + relu" if step.relu else "") + (" + sum" if step.sum_pool else "")
+        weight = math.prod(step.weight.shape)
+        parameters = weight + step.weight.shape[0]
+        secret = weight + math.prod(step.bias.shape)
+        products = step.multiplications
+        relus = math.prod(step.linear_shape) if step.relu else 0
+    elif isinstance(step, ir.Relu):
+        kind += " + sum" if step.sum_pool else ""
+        relus = math.prod(step.in_shape)
+    elif isinstance(step, ir.MaxPool):
+        comparisons = step.out_shape[0] * _maximum_comparisons(step.pool, step.in_shape[1])
+    if relus or isinstance(step, ir.MaxPool):
+        compare_bits = step.compare_bits if isinstance(step, ir.Linear | ir.Relu | ir.MaxPool) else None
+    return Row(
+        step.name,
+        kind,
+        step.in_shape,
+        step.out_shape,
+        parameters,
+        secret,
+        products * batch,
+        relus * batch,
+        (relus + comparisons) * batch,
+        compare_bits,
+        step.out_frac_bits,
+        rounds,
+        bytes_sent,
+        proof,
+    )
+
+
+def _argmax(program: ir.Program, batch: int, costs: StepCosts | None) -> Row:
+    rounds, bytes_sent = (None, None) if costs is None else costs(None, batch)
+    classes = len(program.labels)
+    return Row(
+        "argmax",
+        "argmax",
+        (classes,),
+        (classes,),
+        comparisons=classes * (classes - 1) // 2 * batch,
+        compare_bits=program.compare_bits,
+        rounds=rounds,
+        bytes_sent=bytes_sent,
+    )
+
+
+def _maximum_comparisons(pool: ir.Pool, time: int) -> int:
+    """One fewer than the elements of each window that lie inside the input."""
+    total = 0
+    for position in range(pool.out_time(time)):
+        start = position * pool.stride - pool.padding[0]
+        total += min(start + pool.kernel, time) - max(start, 0) - 1
+    return total
+
+
+def render(explanation: Explanation) -> Table:
+    """A table; the columns of a cost model and of the proof only if there is one."""
+    priced = explanation.total.rounds is not None
+    proven = any(row.proof is not None for row in explanation.rows)
+    table = Table(title=_title(explanation), caption=_caption(explanation), show_footer=False)
+    table.add_column("layer")
+    table.add_column("kind")
+    table.add_column("shape")
+    names = ["parameters", "multiplications", "ReLUs", "comparisons", "m", "fraction bits"]
+    names += ["rounds", "bytes"] if priced else []
+    names += ["values within", "error at most"] if proven else []
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in explanation.rows:
+        table.add_row(*_cells(row, priced, proven))
+    table.add_section()
+    table.add_row(*_cells(explanation.total, priced, proven))
+    return table
+
+
+def _title(explanation: Explanation) -> str:
+    ranges = "CALIBRATED ranges, not proven" if explanation.calibrated else "proven ranges"
+    clips = "1 clip" if explanation.batch == 1 else f"{explanation.batch} clips"
+    return f"{explanation.model}, {clips}, {ranges}"
+
+
+def _caption(explanation: Explanation) -> str:
+    total = explanation.total
+    lines = [f"{explanation.model_parameters:,} model parameters, shared as {total.secret_elements:,} ring elements"]
+    if explanation.margin_bound is not None:
+        bound = explanation.margin_bound
+        lines.append(f"same label as in exact arithmetic if the two largest logits differ by more than {bound:.3g}")
+    if explanation.rewrites:
+        lines.append("rewrites: " + "; ".join(explanation.rewrites))
+    return "\n".join(lines)
+
+
+def _cells(row: Row, priced: bool, proven: bool) -> list[str]:
+    counts = (row.parameters, row.multiplications, row.relus, row.comparisons)
+    cells = [row.name, row.kind, f"{_shape(row.in_shape)} -> {_shape(row.out_shape)}"]
+    cells += [f"{count:,}" if count else "" for count in counts]
+    cells += ["" if value is None else str(value) for value in (row.compare_bits, row.frac_bits)]
+    if priced:
+        cells += ["" if value is None else f"{value:,}" for value in (row.rounds, row.bytes_sent)]
+    if proven:
+        proof = row.proof
+        cells += ["", ""] if proof is None else [f"{proof.low:.4g} … {proof.high:.4g}", f"{proof.error:.2g}"]
+    return cells
+
+
+def _shape(shape: ir.Shape) -> str:
+    return "x".join(map(str, shape))

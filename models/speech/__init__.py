@@ -1,0 +1,1 @@
+"""Speech: recordings, the authors' features, RAVDESS names, the bundled clip."""

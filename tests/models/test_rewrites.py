@@ -1,0 +1,196 @@
+"""Every rewrite leaves the logits what they were, and does what its name says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from sottovoce.engine.errors import ModelError
+from sottovoce.models import rewrites
+from sottovoce.models.graph import (
+    Affine,
+    AvgPool,
+    BatchNorm,
+    Conv1d,
+    Dense,
+    Graph,
+    Identity,
+    MaxPool,
+    Relu,
+    Reshape,
+    SumPool,
+    evaluate,
+    output_shape,
+)
+
+SHAPE = (2, 12)
+
+
+@pytest.fixture
+def model(rng):
+    """Nodes in the middle -> a graph that ends in flatten and dense, and a check that logits did not change."""
+
+    def make(*nodes) -> Graph:
+        shape = SHAPE
+        for node in nodes:
+            shape = output_shape(node, shape)
+        tail = ()
+        if len(shape) == 2:
+            tail, shape = (Reshape("flatten"),), (shape[0] * shape[1],)
+        tail += (Dense("out", rng.normal(size=(3, shape[0])), rng.normal(size=3)),)
+        return Graph("m", SHAPE, (*nodes, *tail), ("a", "b", "c"), (-3.0,), (3.0,))
+
+    return make
+
+
+def conv(rng, name="conv", padding=(2, 1), **options) -> Conv1d:
+    return Conv1d(
+        name, rng.normal(size=(4, 2 // options.get("groups", 1), 3)), rng.normal(size=4), 1, padding, **options
+    )
+
+
+def norm(rng, name="norm", channels=4, sign=1.0) -> BatchNorm:
+    values = rng.normal(size=(2, channels))
+    return BatchNorm(name, values[0], rng.uniform(0.5, 2, channels), sign * rng.uniform(0.5, 2, channels), values[1])
+
+
+def same(rng, before: Graph, after: Graph) -> None:
+    x = rng.normal(size=(5, *SHAPE))
+    np.testing.assert_allclose(evaluate(after, x), evaluate(before, x), rtol=0, atol=1e-9)
+
+
+def kinds(graph: Graph) -> list[str]:
+    return [type(node).__name__ for node in graph.nodes]
+
+
+def test_dropout_goes(model, rng):
+    before = model(Identity("drop"), conv(rng), Identity("drop2"))
+    after = rewrites.drop_identity(before)
+    assert "Identity" not in kinds(after)
+    same(rng, before, after)
+
+
+def test_batchnorm_becomes_affine(model, rng):
+    before = model(conv(rng), norm(rng))
+    after = rewrites.batchnorm_to_affine(before)
+    assert "BatchNorm" not in kinds(after) and "Affine" in kinds(after)
+    same(rng, before, after)
+
+
+@pytest.mark.parametrize("shift", [(4, 1), (4, 13), (1, 13), (13,)])
+def test_affine_folds_into_the_convolution_before_it(model, rng, shift):
+    before = model(conv(rng), Affine("scale", rng.normal(size=(4, 1)), rng.normal(size=shift)))
+    after = rewrites.fold_affine_back(before)
+    assert kinds(after) == ["Conv1d", "Reshape", "Dense"]
+    same(rng, before, after)
+
+
+def test_affine_folds_into_the_dense_layer_before_it(model, rng):
+    hidden = Dense("hidden", rng.normal(size=(5, 24)), rng.normal(size=5))
+    before = model(Reshape("f"), hidden, Affine("scale", rng.normal(size=5), rng.normal(size=1)), Relu("r"))
+    after = rewrites.fold_affine_back(before)
+    assert kinds(after) == ["Reshape", "Dense", "Relu", "Dense"]
+    same(rng, before, after)
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": 2}, {"dilation": 2}, {"padding": (0, 0)}])
+@pytest.mark.parametrize("shift", [(2, 1), (2, 12)])
+def test_standardisation_folds_into_the_convolution_after_it(model, rng, options, shift):
+    """Exactly also at the padded edges, where the shift does not reach the padding."""
+    before = model(Affine("std", rng.uniform(0.5, 2, (2, 1)), rng.normal(size=shift)), conv(rng, **options))
+    after = rewrites.fold_affine_forward(before)
+    assert kinds(after) == ["Conv1d", "Reshape", "Dense"]
+    same(rng, before, after)
+    depends_on_position = "padding" not in options or shift != (2, 1)
+    assert (after.nodes[0].bias.shape[1] > 1) == depends_on_position
+
+
+@pytest.mark.parametrize("pool", [AvgPool("p", 3, 2, (1, 2)), MaxPool("p", 3, 2, (1, 2))])
+def test_affine_moves_over_a_pool_and_a_reshape_to_the_next_linear_layer(model, rng, pool):
+    before = rewrites.batchnorm_to_affine(model(conv(rng), Relu("r"), norm(rng), pool))
+    after = rewrites.fold_affine_forward(before)
+    assert "Affine" not in kinds(after)
+    same(rng, before, after)
+
+
+def test_a_negative_factor_does_not_move_over_a_maximum(model, rng):
+    graph = model(conv(rng), Relu("r"), norm(rng, sign=-1.0), MaxPool("p", 2, 2))
+    with pytest.raises(ModelError, match=r"layer 'norm': expected a linear layer"):
+        rewrites.rewrite(graph)
+
+
+def test_a_factor_that_changes_along_time_is_refused(model, rng):
+    graph = model(Affine("std", rng.uniform(0.5, 2, (2, 12)), np.zeros(1)), conv(rng))
+    with pytest.raises(ModelError, match=r"layer 'std': .*along time"):
+        rewrites.rewrite(graph)
+
+
+def test_average_over_a_power_of_two_is_a_sum_with_a_divisor(model, rng):
+    before = model(conv(rng), AvgPool("p", 4, 2, (1, 1)))
+    after = rewrites.average_to_sum(before)
+    assert after.nodes[1] == SumPool("p", 4, 2, (1, 1), 4)
+    same(rng, before, after)
+
+
+def test_average_over_another_length_goes_into_the_next_linear_layer(model, rng):
+    before = model(conv(rng), AvgPool("p", 3, 3), Relu("r"), AvgPool("q", 3, 1))
+    after = rewrites.average_to_sum(before)
+    assert [n.divisor for n in after.nodes if isinstance(n, SumPool)] == [1, 1]
+    np.testing.assert_allclose(after.nodes[-1].weight * 9, before.nodes[-1].weight, rtol=1e-12)
+    same(rng, before, after)
+
+
+def test_average_at_the_end_goes_into_the_linear_layer_before_it(rng):
+    nodes = (
+        Conv1d("c", rng.normal(size=(3, 2, 1)), rng.normal(size=3)),
+        Relu("r"),
+        AvgPool("gap", 12, 1),
+        Reshape("f"),
+    )
+    before = Graph("m", SHAPE, nodes, ("a", "b", "c"), (-3.0,), (3.0,))
+    after = rewrites.average_to_sum(before)
+    assert after.nodes[2] == SumPool("gap", 12, 1)
+    same(rng, before, after)
+
+
+def test_average_without_a_linear_layer_is_refused():
+    graph = Graph("m", SHAPE, (AvgPool("gap", 12, 1), Reshape("f")), ("a", "b"), (0.0,), (1.0,))
+    with pytest.raises(ModelError, match="layer 'gap'"):
+        rewrites.rewrite(graph)
+
+
+def test_maxpool_goes_before_relu(model, rng):
+    before = model(conv(rng), Relu("r"), MaxPool("p", 3, 2, (1, 1)), MaxPool("q", 2, 2))
+    after = rewrites.maxpool_before_relu(before)
+    assert kinds(after)[:4] == ["Conv1d", "MaxPool", "MaxPool", "Relu"]
+    same(rng, before, after)
+
+
+def test_relu_goes_before_reshape_and_doubles_go(model, rng):
+    before = model(conv(rng), Reshape("f"), Relu("r"), Relu("r2"), Reshape("g", (2, 26)), Reshape("h"))
+    after = rewrites.merge_reshape(rewrites.merge_relu(rewrites.relu_before_reshape(before)))
+    assert kinds(after) == ["Conv1d", "Relu", "Reshape", "Dense"]
+    same(rng, before, after)
+
+
+@given(st.integers(0, 10**6))
+@examples(max_examples=100)
+def test_any_model_means_the_same_after_each_rewrite(random_graph, box_inputs, seed):
+    graph = random_graph(seed)
+    x = box_inputs(graph, np.random.default_rng(seed), 3)
+    expected = evaluate(graph, x)
+    for name, rewrite in rewrites.REWRITES:
+        graph = rewrite(graph)
+        error = abs(evaluate(graph, x) - expected).max()
+        assert error <= 1e-9 * max(1.0, abs(expected).max()), name
+    assert {type(n) for n in graph.nodes} <= {Conv1d, Dense, Relu, SumPool, MaxPool, Reshape}
+
+
+def test_applied_rewrites_are_listed_in_order(model, rng):
+    graph = model(Identity("drop"), conv(rng), norm(rng), Relu("r"), MaxPool("p", 2, 2), AvgPool("q", 2, 2))
+    _, applied = rewrites.rewrite(graph)
+    expected = [0, 1, 2, 4, 5]
+    assert applied == tuple(rewrites.REWRITES[i][0] for i in expected)
