@@ -1,0 +1,162 @@
+"""Alice's end: share features to the parties, join their answers. Nothing leaves in the clear."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.errors import FrameError, HandshakeError, TransportError
+from sottovoce.engine.program import OutputKind, from_json
+from sottovoce.engine.protocols.table import find
+from sottovoce.engine.session import Output, join_output, output_bytes, share_input
+from sottovoce.engine.transport.base import HEADER_BYTES
+from sottovoce.engine.transport.connection import Connection
+from sottovoce.engine.transport.mesh import connect_role
+from sottovoce.engine.transport.tls import Identity, TlsContexts
+from sottovoce.serving.cluster import Cluster
+from sottovoce.serving.cost import RequestCost, request_cost
+from sottovoce.serving.messages import CLASSIFY, MAX_CONTROL, MAX_MESSAGE, Answer, Offer, Request
+
+MAX_ANSWER = MAX_CONTROL + (128 << 10)
+
+
+class RemoteCluster:
+    """Connections to all parties of a deployment. A context manager; one thread at a time uses it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        tls: TlsContexts | None,
+        *,
+        client: str = "alice",
+        deadline_s: float = 60.0,
+        insecure_loopback: bool = False,
+    ) -> None:
+        self.row = find(cluster.protocol)
+        self._backend = CpuBackend()
+        self._stack = ExitStack()
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(self.row.parties))
+        role = None if tls is not None else Identity("client", client)
+        cancel = threading.Event()
+
+        def connect(rank: int) -> Connection:
+            connection = connect_role(
+                cluster.addresses[rank],
+                party=rank,
+                tls=tls,
+                role=role,
+                detail=CLASSIFY,
+                deadline_s=deadline_s,
+                insecure_loopback=insecure_loopback,
+                cancel=cancel,
+            )
+            connection.deadline_s = deadline_s
+            return connection
+
+        try:
+            futures = [self._pool.submit(connect, rank) for rank in range(self.row.parties)]
+            self._connections: list[Connection] = []
+            failures = []
+            for future in futures:
+                try:
+                    self._connections.append(self._stack.enter_context(future.result()))
+                except Exception as error:
+                    failures.append(error)
+            if failures:
+                raise failures[0]
+            offers = list(self._pool.map(self._offer, self._connections))
+            self._check_offers(offers, cluster.protocol)
+            self.program = from_json(offers[0].program)
+        except BaseException:  # also Ctrl-C: the threads must not wait for their deadline
+            cancel.set()
+            self.close()
+            raise
+        self.encrypted = all(o.encrypted for o in offers) and all(c.encrypted for c in self._connections)
+
+    def run(self, encoded: NDArray[np.uint64], output: OutputKind = "label") -> tuple[NDArray[Any], RequestCost]:
+        """Classify an encoded batch (batch, *input_shape): label indices (batch,) or logits (batch, classes)."""
+        started = time.perf_counter_ns()
+        batch = encoded.shape[0]
+        slots = share_input(self.row, encoded, self._backend.fill)
+        request = Request(secrets.token_bytes(16), batch, output)
+        shared = time.perf_counter_ns()
+
+        def ask(rank: int) -> tuple[Answer, Output]:
+            return self._ask(rank, request, slots[rank])
+
+        answers = self._gather(ask)
+        answered = time.perf_counter_ns()
+        result = join_output(self.row, self.program, [part for _, part in answers])
+        opened = time.perf_counter_ns()
+        cost = request_cost(
+            [answer for answer, _ in answers],
+            batch=batch,
+            sharing_ns=shared - started,
+            online_ns=answered - shared,
+            opening_ns=opened - answered,
+            input_bytes=sum(HEADER_BYTES + sum(s.nbytes for s in party) for party in slots),
+            output_bytes=sum(HEADER_BYTES + part.data.nbytes for _, part in answers),
+            encrypted=self.encrypted,
+        )
+        return result, cost
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _gather(self, ask: Any) -> list[tuple[Answer, Output]]:
+        """Every party's answer; if one fails the connections are of no more use, and the plainest reason is raised."""
+        futures = [self._pool.submit(ask, rank) for rank in range(self.row.parties)]
+        failures = [error for f in futures if (error := f.exception()) is not None]
+        if failures:
+            self.close()
+            raise min(failures, key=lambda e: not isinstance(e, RequestRefused))
+        return [f.result() for f in futures]
+
+    def _ask(self, rank: int, request: Request, slots: Sequence[NDArray[np.uint8]]) -> tuple[Answer, Output]:
+        connection = self._connections[rank]
+        connection.send_message(request)
+        connection.send_arrays(slots)
+        answer = connection.recv_struct(Answer, MAX_ANSWER)
+        if answer.request != request.request:
+            raise FrameError(f"P{rank}: answer: it belongs to another request")
+        if answer.error:
+            raise RequestRefused(f"P{rank}: {answer.error}")
+        raw = np.empty(output_bytes(self.program, request.batch, request.output), np.uint8)
+        connection.recv_arrays([raw])
+        data = raw.view("<u8") if request.output == "scores" else raw
+        return answer, Output(request.output, request.batch, data)
+
+    def _offer(self, connection: Connection) -> Offer:
+        return connection.recv_struct(Offer, MAX_MESSAGE)
+
+    def _check_offers(self, offers: Sequence[Offer], protocol: str) -> None:
+        for rank, offer in enumerate(offers):
+            if offer.rank != rank or offer.protocol != protocol:
+                raise HandshakeError(
+                    f"P{rank}: offer: expected rank {rank} with {protocol}, got rank {offer.rank} with {offer.protocol}"
+                )
+            if msgspec.structs.replace(offer, rank=0, encrypted=True) != msgspec.structs.replace(
+                offers[0], rank=0, encrypted=True
+            ):
+                raise HandshakeError(f"P{rank}: offer: it serves another program or session than P0")
+
+
+class RequestRefused(TransportError):
+    """A party answered a request with a reason instead of a result."""

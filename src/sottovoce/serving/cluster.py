@@ -1,0 +1,67 @@
+"""Where the parties are: a TOML file that every role has.
+
+protocol = "rep3"
+lanes = 1
+parties = ["p0.example.org:7100", "p1.example.net:7100", "p2.example.com:7100"]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.protocols.table import find
+from sottovoce.engine.transport.tls import Address, parse_address
+
+MAX_LANES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """addresses: of the parties, by rank. lanes: how many sub-batches a party computes at once."""
+
+    addresses: tuple[Address, ...]
+    protocol: str = "rep3"
+    lanes: int = 1
+
+    def __post_init__(self) -> None:
+        expected = find(self.protocol).parties
+        if len(self.addresses) != expected:
+            raise ConfigError(
+                f"cluster: {self.protocol} needs the addresses of {expected} parties, got {len(self.addresses)}"
+            )
+        if not 1 <= self.lanes <= MAX_LANES:
+            raise ConfigError(f"cluster: lanes: expected 1 to {MAX_LANES}, got {self.lanes}")
+
+    def to_toml(self) -> str:
+        """The file's text."""
+        quoted = ", ".join(f'"{_host(host)}:{port}"' for host, port in self.addresses)
+        return f'protocol = "{self.protocol}"\nlanes = {self.lanes}\nparties = [{quoted}]\n'
+
+
+def load_cluster(path: Path) -> Cluster:
+    """Read a cluster file. Raises ConfigError that names the file and the field."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cluster file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cluster file {path}: not valid TOML: {error}") from None
+    unknown = sorted(set(table) - {"protocol", "lanes", "parties"})
+    if unknown:
+        raise ConfigError(f"cluster file {path}: unknown fields {', '.join(unknown)}")
+    parties, lanes, protocol = table.get("parties"), table.get("lanes", 1), table.get("protocol", "rep3")
+    if not isinstance(parties, list) or not all(isinstance(p, str) for p in parties):
+        raise ConfigError(f'cluster file {path}: parties: expected a list of "host:port", one per party')
+    if not isinstance(lanes, int) or not isinstance(protocol, str):
+        raise ConfigError(f"cluster file {path}: expected lanes to be a number and protocol a text")
+    try:
+        return Cluster(tuple(parse_address(p) for p in parties), protocol, lanes)
+    except ConfigError as error:
+        raise ConfigError(f"cluster file {path}: {error}") from None
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,94 @@
+"""What owners, clients and parties say to each other, besides shares. All of it is checked when it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from sottovoce.engine.program import MAX_JSON_BYTES, OutputKind
+
+DEPLOY: Final = b"deploy"
+CLASSIFY: Final = b"classify"
+MAX_MESSAGE: Final = MAX_JSON_BYTES + (8 << 10)
+MAX_CONTROL: Final = 4 << 10
+MAX_BATCH: Final = 1 << 16
+MAX_INPUT_ELEMENTS: Final = 1 << 26
+CONTROL_TAG: Final = 0x7000
+
+Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Batch = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
+Reason = Annotated[str, msgspec.Meta(max_length=512)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Owner -> party, followed by one frame of slots per parameter tensor. session: fresh, the same for all parties."""
+
+    session: Id
+    protocol: Annotated[str, msgspec.Meta(max_length=32)]
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    program: Annotated[bytes, msgspec.Meta(max_length=MAX_JSON_BYTES)]
+
+
+class Received(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Party -> owner: the shares are here."""
+
+    digest: bytes
+
+
+class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Party -> owner: connected with the other parties, which run the same program."""
+
+    rank: int
+
+
+class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Party -> client: what it serves. All parties must offer the same but for the rank."""
+
+    rank: int
+    protocol: Annotated[str, msgspec.Meta(max_length=32)]
+    session: Id
+    program: Annotated[bytes, msgspec.Meta(max_length=MAX_JSON_BYTES)]
+    encrypted: bool
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Client -> party, followed by one frame of slots. request: fresh random bytes, the same for all parties."""
+
+    request: Id
+    batch: Batch
+    output: OutputKind
+
+
+class LayerCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Measured at one party: one layer of one request."""
+
+    layer: Annotated[str, msgspec.Meta(max_length=64)]
+    elapsed_ns: Count
+    wait_ns: Count
+    bytes_sent: Count
+    frames_sent: Count
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Party -> client, followed by one frame with its part of the output unless `error` says why there is none."""
+
+    request: Id
+    error: Reason = ""
+    elapsed_ns: Count = 0
+    wait_ns: Count = 0
+    bytes_sent: Count = 0
+    frames_sent: Count = 0
+    rounds: Count = 0
+    layers: Annotated[tuple[LayerCost, ...], msgspec.Meta(max_length=512)] = ()
+
+
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Between parties: P_0 orders the requests, the others say whether they hold their share of one."""
+
+    kind: Literal["begin", "accept", "decline", "go", "cancel", "stop"]
+    request: Id = bytes(16)
+    batch: Annotated[int, msgspec.Meta(ge=0, le=MAX_BATCH)] = 0
+    output: OutputKind = "label"
+    reason: Reason = ""
