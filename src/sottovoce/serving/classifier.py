@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypedDict
+from typing import Any, Self, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -131,6 +131,28 @@ class Classifier:
     def predict_proba(self, features: ArrayLike, progress: Progress | None = None) -> NDArray[np.float64]:
         """Softmax of the logits (clips, classes), computed by the client; only where the owner allows scores."""
         return softmax(self.decision_function(features, progress))
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]  # a str is a Sequence of str; it is taken as one recording
+        self,
+        recordings: Recording,
+        *,
+        top_k: int = 1,
+        scores: bool = False,
+        sample_rate: int = SAMPLE_RATE,
+        progress: Progress | None = None,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def classify(
+        self,
+        recordings: Sequence[Recording],
+        *,
+        top_k: int = 1,
+        scores: bool = False,
+        sample_rate: int = SAMPLE_RATE,
+        progress: Progress | None = None,
+    ) -> list[list[Prediction]]: ...
 
     def classify(
         self,

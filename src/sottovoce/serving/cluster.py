@@ -7,6 +7,7 @@ parties = ["p0.example.org:7100", "p1.example.net:7100", "p2.example.com:7100"]
 
 from __future__ import annotations
 
+import socket
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +66,12 @@ def load_cluster(path: Path) -> Cluster:
 
 def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def free_addresses(number: int) -> tuple[Address, ...]:
+    """Loopback addresses with ports that are free at this moment; somebody else may take one a moment later."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    addresses = tuple(("127.0.0.1", int(sock.getsockname()[1])) for sock in sockets)
+    for sock in sockets:
+        sock.close()
+    return addresses

@@ -13,7 +13,7 @@ CLASSIFY: Final = b"classify"
 MAX_MESSAGE: Final = MAX_JSON_BYTES + (8 << 10)
 MAX_CONTROL: Final = 4 << 10
 MAX_BATCH: Final = 1 << 16
-MAX_INPUT_ELEMENTS: Final = 1 << 26
+MAX_INPUT_ELEMENTS: Final = 1 << 24
 CONTROL_TAG: Final = 0x7000
 
 Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -85,9 +85,12 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Between parties: P_0 orders the requests, the others say whether they hold their share of one."""
+    """Between parties: P_0 orders the requests, the others say whether they hold their share of one.
 
-    kind: Literal["begin", "accept", "decline", "go", "cancel", "stop"]
+    idle: P_0 has nothing to do and is alive.
+    """
+
+    kind: Literal["begin", "accept", "decline", "go", "cancel", "idle", "stop"]
     request: Id = bytes(16)
     batch: Annotated[int, msgspec.Meta(ge=0, le=MAX_BATCH)] = 0
     output: OutputKind = "label"

@@ -57,10 +57,16 @@ from sottovoce.serving.messages import (
     Request,
 )
 
-IDLE_S = 24 * 3600.0
+CLIENT_IDLE_S = 24 * 3600.0
 MAX_QUEUE = 64
 MAX_CLIENTS = 64
 _SLICE_S = 0.1
+# In deadlines. A reply takes one where a share is missing; who waits for the verdict waits longer, so that the party that
+# is really gone is named; without work P_0 speaks up three times a deadline.
+_REPLY_WAITS = 2.0
+_VERDICT_WAITS = 3.0
+_IDLE_WAITS = 2.0
+_IDLE_EVERY = 1 / 3
 _REASON_CHARS = 500
 
 
@@ -266,19 +272,16 @@ class PartyServer:
 
     def _lead(self, lanes: list[MeshLane]) -> Pending | None:
         """P_0: the next request that all parties hold."""
+        others = range(1, self.row.parties)
         while True:
-            with self._changed:
-                while not self._queue:
-                    if self._stop.is_set():
-                        return None
-                    self._changed.wait(_SLICE_S)
-                pending = self._queue.popleft()
+            pending = self._next_request(lanes)
+            if pending is None:
+                return None
             request = pending.request
             begin = Control("begin", request.request, request.batch, request.output)
-            others = range(1, self.row.parties)
             for peer in others:
                 self._say(lanes, peer, begin)
-            replies = [self._hear(lanes, peer) for peer in others]
+            replies = [self._hear(lanes, peer, _REPLY_WAITS * self._deadline_s) for peer in others]
             if any(r.request != request.request or r.kind not in ("accept", "decline") for r in replies):
                 raise FrameError("P0: request: a party answered another request")
             declined = [f"P{peer}: {r.reason}" for peer, r in zip(others, replies, strict=True) if r.kind == "decline"]
@@ -289,10 +292,27 @@ class PartyServer:
                 return pending
             self._finish(pending, "; ".join(declined))
 
+    def _next_request(self, lanes: list[MeshLane]) -> Pending | None:
+        """P_0 waits for work, and tells the others meanwhile that it is alive; None when it must stop."""
+        spoke = time.monotonic()
+        while not self._stop.is_set():
+            with self._changed:
+                if not self._queue:
+                    self._changed.wait(_SLICE_S)
+                if self._queue:
+                    return self._queue.popleft()
+            if time.monotonic() - spoke > _IDLE_EVERY * self._deadline_s:
+                for peer in range(1, self.row.parties):
+                    self._say(lanes, peer, Control("idle"))
+                spoke = time.monotonic()
+        return None
+
     def _follow(self, lanes: list[MeshLane]) -> Pending | None:
         """P_1, P_2: the request that P_0 announces, once its share is here and all agree."""
         while True:
-            begin = self._hear(lanes, 0, idle=True)
+            begin = self._hear(lanes, 0, _IDLE_WAITS * self._deadline_s)
+            if begin.kind == "idle":
+                continue
             if begin.kind == "stop":
                 return None
             if begin.kind != "begin":
@@ -300,7 +320,7 @@ class PartyServer:
             pending, refusal = self._held(begin)
             answer = Control("decline" if refusal else "accept", begin.request, reason=refusal)
             self._say(lanes, 0, answer)
-            verdict = self._hear(lanes, 0, patience_s=2 * self._deadline_s)
+            verdict = self._hear(lanes, 0, _VERDICT_WAITS * self._deadline_s)
             if verdict.request != begin.request or verdict.kind not in ("go", "cancel"):
                 raise FrameError(f"P{self.rank}: request: expected go or cancel from P0, got {verdict.kind}")
             if pending is None:
@@ -349,12 +369,8 @@ class PartyServer:
         data = np.frombuffer(msgspec.msgpack.encode(message), np.uint8)
         lanes[0].transport.send(peer, CONTROL_TAG, [data])
 
-    def _hear(
-        self, lanes: list[MeshLane], peer: int, *, idle: bool = False, patience_s: float | None = None
-    ) -> Control:
+    def _hear(self, lanes: list[MeshLane], peer: int, wait_s: float) -> Control:
         transport = lanes[0].transport
-        # The peer may take its own deadline to find out that a share is missing.
-        wait_s = IDLE_S if idle else (patience_s or 2 * self._deadline_s)
         transport.deadline_s, usual = wait_s, transport.deadline_s
         try:
             data = transport.recv_bytes(peer, CONTROL_TAG, MAX_CONTROL)
@@ -407,7 +423,7 @@ class PartyServer:
                 self._clients -= 1
 
     def _one_request(self, connection: Connection, program: Program) -> None:
-        connection.deadline_s = IDLE_S
+        connection.deadline_s = CLIENT_IDLE_S
         request = connection.recv_struct(Request, MAX_CONTROL)
         connection.deadline_s = self._deadline_s
         elements = request.batch * size(program.input_shape)

@@ -1,0 +1,91 @@
+"""Parties as real processes that are killed or frozen: every wait ends, and says who is missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sottovoce.engine.errors import SottovoceError, TransportError
+from sottovoce.kernels.warmup import warm_up
+from sottovoce.serving.client import RemoteCluster
+from sottovoce.serving.cluster import Cluster, free_addresses
+from sottovoce.serving.owner import deploy
+from tests.serving.deployment import some_input, tiny_model
+
+DEADLINE_S = 2.0
+
+
+@contextmanager
+def party_processes(folder: Path) -> Iterator[tuple[Cluster, list[subprocess.Popen[str]]]]:
+    """Three `sottovoce party` processes on loopback; killed on leaving."""
+    warm_up()
+    cluster = Cluster(free_addresses(3))
+    (folder / "cluster.toml").write_text(cluster.to_toml())
+    command = [sys.executable, "-m", "sottovoce", "party"]
+    options = ["--cluster", str(folder / "cluster.toml"), "--insecure-loopback", "--deadline", str(DEADLINE_S)]
+    processes = [
+        subprocess.Popen([*command, str(rank), *options], cwd=folder, stderr=subprocess.PIPE, text=True)
+        for rank in range(3)
+    ]
+    try:
+        yield cluster, processes
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("victim", "fault"),
+    [(0, signal.SIGKILL), (2, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)],
+    ids=["P0 killed", "P2 killed", "P0 frozen", "P1 frozen"],
+)
+def test_a_party_that_is_gone_ends_every_wait(tmp_path: Path, victim: int, fault: signal.Signals) -> None:
+    compiled = tiny_model()
+    with party_processes(tmp_path) as (cluster, processes):
+        deploy(compiled, cluster, None, insecure_loopback=True, deadline_s=20)
+        client_deadline = 4 * DEADLINE_S
+        with RemoteCluster(cluster, None, insecure_loopback=True, deadline_s=client_deadline) as client:
+            assert client.run(some_input(compiled, 2))[0].shape == (2,)
+            os.kill(processes[victim].pid, fault)
+            began = time.monotonic()
+            with pytest.raises(TransportError, match=r"P\d"):
+                client.run(some_input(compiled, 2))
+            assert time.monotonic() - began < 2 * client_deadline
+        others = [p for rank, p in enumerate(processes) if rank != victim]
+        for process in others:
+            status = process.wait(timeout=30)
+            message = process.stderr.read() if process.stderr else ""
+            assert status not in (0, None), message
+            assert f"P{victim}" in message.splitlines()[-1]
+            assert "Traceback" not in message
+
+
+def test_parties_wait_for_a_late_one(tmp_path: Path) -> None:
+    compiled = tiny_model()
+    with party_processes(tmp_path) as (cluster, processes):
+        os.kill(processes[2].pid, signal.SIGSTOP)
+        late = subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {processes[2].pid}"])
+        deploy(compiled, cluster, None, insecure_loopback=True, deadline_s=20)
+        late.wait()
+        with RemoteCluster(cluster, None, insecure_loopback=True) as client:
+            assert client.run(some_input(compiled, 1))[0].shape == (1,)
+
+
+def test_a_party_stops_on_sigterm(tmp_path: Path) -> None:
+    with party_processes(tmp_path) as (cluster, processes):
+        deploy(tiny_model(), cluster, None, insecure_loopback=True, deadline_s=20)
+        for process in processes:
+            process.terminate()
+        assert [process.wait(timeout=20) for process in processes] == [0, 0, 0]
+        with pytest.raises(SottovoceError):
+            RemoteCluster(cluster, None, insecure_loopback=True, deadline_s=1.0)

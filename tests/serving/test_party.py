@@ -1,0 +1,265 @@
+"""Owner, parties and clients over real sockets: the right answers, and clear ends when somebody is wrong or gone."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from sottovoce.engine.errors import (
+    DeadlineError,
+    HandshakeError,
+    PeerClosedError,
+    SottovoceError,
+    TransportError,
+)
+from sottovoce.engine.session import run_plain
+from sottovoce.engine.transport.certificates import create_certificates, role_folder
+from sottovoce.engine.transport.mesh import connect_role
+from sottovoce.engine.transport.tls import Identity, TlsContexts, load_tls
+from sottovoce.serving import owner as owner_module
+from sottovoce.serving.client import RemoteCluster, RequestRefused
+from sottovoce.serving.messages import CLASSIFY, MAX_CONTROL, MAX_MESSAGE, Answer, Offer, Request
+from sottovoce.serving.owner import deploy
+from tests.serving.deployment import DEADLINE_S, Deployment, deployment, some_input, tiny_model
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of certificates for all roles."""
+    folder = tmp_path_factory.mktemp("pki") / "certs"
+    create_certificates(folder, clients=["alice", "carol"], owners=["bob"])
+    return folder
+
+
+def tls_of(folder: Path, role: Identity) -> TlsContexts:
+    """One role's contexts."""
+    return load_tls(folder / role_folder(role))
+
+
+@pytest.fixture
+def served() -> Iterator[Deployment]:
+    """A deployment with the tiny model on it, over plain loopback."""
+    with deployment() as running:
+        deploy(tiny_model(), running.cluster, None, insecure_loopback=True, deadline_s=DEADLINE_S)
+        yield running
+
+
+def client_of(running: Deployment, deadline_s: float = 3 * DEADLINE_S) -> RemoteCluster:
+    """A client over plain loopback."""
+    return RemoteCluster(running.cluster, None, insecure_loopback=True, deadline_s=deadline_s)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_answers_equal_plain_over_tls(certificates: Path, lanes: int) -> None:
+    compiled = tiny_model()
+    parties = {rank: tls_of(certificates, Identity.party(rank)) for rank in range(3)}
+    with deployment(parties, lanes=lanes) as running:
+        events: list[str] = []
+        deploy(compiled, running.cluster, tls_of(certificates, Identity("owner", "bob")), on_event=events.append)
+        with RemoteCluster(running.cluster, tls_of(certificates, Identity("client", "alice"))) as client:
+            assert client.encrypted
+            assert client.program == compiled.program
+            for batch in (1, 5):
+                x = some_input(compiled, batch)
+                expected = run_plain(compiled.program, compiled.weights, x, "scores")
+                logits, cost = client.run(x, "scores")
+                labels, _ = client.run(x)
+                assert np.abs(logits - expected).max() <= 2 * max(compiled.report.logit_errors)
+                np.testing.assert_array_equal(labels, logits.argmax(axis=1))
+                assert cost.encrypted
+                assert cost.rounds > 0
+                assert min(cost.bytes_sent) > 0
+        assert events[-1] == "3 parties are ready"
+    assert not running.errors
+
+
+def test_clients_at_the_same_time_get_their_own_answers(served: Deployment) -> None:
+    compiled = tiny_model()
+    answers: dict[int, bool] = {}
+
+    def ask(seed: int) -> None:
+        with client_of(served) as client:
+            for _ in range(3):
+                x = some_input(compiled, 1 + seed, seed)
+                logits, _ = client.run(x, "scores")
+                expected = run_plain(compiled.program, compiled.weights, x, "scores")
+                answers[seed] = bool(np.abs(logits - expected).max() < 0.01) and answers.get(seed, True)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == dict.fromkeys(range(4), True)
+
+
+def test_insecure_is_marked(served: Deployment) -> None:
+    with client_of(served) as client:
+        assert not client.encrypted
+        _, cost = client.run(some_input(tiny_model(), 1))
+        assert not cost.encrypted
+    assert all("INSECURE" in log[0] for log in served.logs.values())
+
+
+def test_a_party_that_is_down_is_named_by_owner_and_peers() -> None:
+    with deployment(ranks=(0, 1), deadline_s=2.0) as running:
+        with pytest.raises(DeadlineError, match=r"owner bob: connect to P2"):
+            deploy(tiny_model(), running.cluster, None, insecure_loopback=True, deadline_s=1.5)
+
+
+def test_parties_with_different_programs_refuse_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, other = tiny_model(), tiny_model()
+    renamed = msgspec.structs.replace(other.program, labels=("x", "y", "w"))
+
+    real = owner_module.connect_role
+
+    def connect(address, *, party, **rest):  # type: ignore[no-untyped-def]
+        connection = real(address, party=party, **rest)
+        if party == 2:
+            send = connection.send_message
+
+            def send_other(message, **more):  # type: ignore[no-untyped-def]
+                send(msgspec.structs.replace(message, program=renamed.to_json()), **more)
+
+            connection.send_message = send_other
+        return connection
+
+    monkeypatch.setattr(owner_module, "connect_role", connect)
+    with deployment(deadline_s=2.0) as running:
+        with pytest.raises(HandshakeError, match="P2: deploy: it confirms another program"):
+            deploy(compiled, running.cluster, None, insecure_loopback=True, deadline_s=4.0)
+        running.join()
+    assert any(isinstance(e, HandshakeError) and "program" in str(e) for e in running.errors.values())
+
+
+def test_a_share_that_is_missing_at_one_party_is_an_error_and_the_next_request_works(served: Deployment) -> None:
+    compiled = tiny_model()
+    with client_of(served) as client:
+        x = some_input(compiled, 2)
+        slots = client.row.split(x, client._backend.fill)
+        request = Request(secrets.token_bytes(16), 2, "label")
+        for rank in (0, 1):
+            client._connections[rank].send_message(request)
+            client._connections[rank].send_arrays(slots[rank])
+        for rank in (0, 1):
+            answer = client._connections[rank].recv_struct(Answer, MAX_MESSAGE)
+            assert "P2: the client did not send this party its share" in answer.error or "another party" in answer.error
+        labels, _ = client.run(x)
+        assert labels.shape == (2,)
+
+
+def test_requests_that_differ_between_parties_are_refused(served: Deployment) -> None:
+    compiled = tiny_model()
+    with client_of(served) as client:
+        request = Request(secrets.token_bytes(16), 2, "label")
+        for rank in range(3):
+            batch = 3 if rank == 1 else 2
+            slots = client.row.split(some_input(compiled, batch), client._backend.fill)
+            client._connections[rank].send_message(msgspec.structs.replace(request, batch=batch))
+            client._connections[rank].send_arrays(slots[rank])
+        answers = [client._connections[rank].recv_struct(Answer, MAX_MESSAGE) for rank in range(3)]
+        assert "P1: the client asked this party for another batch" in answers[0].error
+        assert all(a.error for a in answers)
+        client.run(some_input(compiled, 1))
+
+
+def test_what_is_not_offered_is_refused_and_the_others_are_served(served: Deployment) -> None:
+    with client_of(served) as client:
+        connection = client._connections[0]
+        connection.send_message(Request(secrets.token_bytes(16), 60_000, "label"))
+        connection.send_message(b"x" * 100)
+        with pytest.raises(SottovoceError):
+            connection.recv_message(MAX_CONTROL)
+    with client_of(served) as client:
+        client.run(some_input(tiny_model(), 1))
+
+
+def test_a_second_model_is_refused(served: Deployment) -> None:
+    with pytest.raises(TransportError, match="serves a model already"):
+        deploy(tiny_model(), served.cluster, None, insecure_loopback=True, deadline_s=DEADLINE_S)
+
+
+def test_roles_are_what_their_certificates_say(certificates: Path) -> None:
+    compiled = tiny_model()
+    parties = {rank: tls_of(certificates, Identity.party(rank)) for rank in range(3)}
+    alice, bob = tls_of(certificates, Identity("client", "alice")), tls_of(certificates, Identity("owner", "bob"))
+    with deployment(parties) as running:
+        with pytest.raises(TransportError, match="client may not do that"):
+            deploy(compiled, running.cluster, alice, deadline_s=DEADLINE_S)
+        deploy(compiled, running.cluster, bob, deadline_s=DEADLINE_S)
+        with pytest.raises(TransportError, match="owner may not do that"):
+            RemoteCluster(running.cluster, bob, deadline_s=DEADLINE_S)
+        swapped = replace(running.cluster, addresses=tuple(reversed(running.cluster.addresses)))
+        with pytest.raises(HandshakeError, match=r"expected party [02].*got party [02]"):
+            RemoteCluster(swapped, alice, deadline_s=DEADLINE_S)
+
+
+def test_a_client_that_came_before_the_model_is_served() -> None:
+    compiled = tiny_model()
+    with deployment() as running:
+        found: list[int] = []
+
+        def early() -> None:
+            with client_of(running) as client:
+                found.append(len(client.run(some_input(compiled, 4))[0]))
+
+        thread = threading.Thread(target=early)
+        thread.start()
+        deploy(compiled, running.cluster, None, insecure_loopback=True, deadline_s=DEADLINE_S)
+        thread.join()
+    assert found == [4]
+
+
+def test_a_party_that_stops_ends_the_others_and_tells_the_client() -> None:
+    compiled = tiny_model()
+    with deployment(max_requests=1) as running:
+        deploy(compiled, running.cluster, None, insecure_loopback=True, deadline_s=DEADLINE_S)
+        with client_of(running) as client:
+            client.run(some_input(compiled, 1))
+            running.join()
+            with pytest.raises((RequestRefused, PeerClosedError), match="shutting down|closed|gone|went away"):
+                client.run(some_input(compiled, 1))
+
+
+def test_garbage_offers_are_refused(served: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers = iter(range(10))
+
+    def other_session(self: RemoteCluster, connection: object) -> Offer:
+        offer = connection.recv_struct(Offer, MAX_MESSAGE)  # type: ignore[attr-defined]
+        return msgspec.structs.replace(offer, session=bytes([next(offers)]) * 16)
+
+    monkeypatch.setattr(RemoteCluster, "_offer", other_session)
+    with pytest.raises(HandshakeError, match="another program or session than P0"):
+        client_of(served)
+
+
+def test_a_connection_that_says_nothing_does_not_hold_a_party(served: Deployment) -> None:
+    silent = connect_role(
+        served.cluster.addresses[0],
+        party=0,
+        tls=None,
+        role=Identity("client", "mute"),
+        detail=CLASSIFY,
+        insecure_loopback=True,
+    )
+    stranger = connect_role(
+        served.cluster.addresses[0],
+        party=0,
+        tls=None,
+        role=Identity("client", "eve"),
+        detail=b"something else",
+        insecure_loopback=True,
+    )
+    with pytest.raises(PeerClosedError, match="may not do that"):
+        stranger.recv_message(MAX_CONTROL)
+    stranger.close()
+    with client_of(served) as client:
+        client.run(some_input(tiny_model(), 1))
+    silent.close()
