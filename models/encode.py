@@ -13,7 +13,7 @@ from sottovoce.engine.errors import FeatureError
 from sottovoce.engine.fixed import decode
 from sottovoce.engine.program import Program
 
-__all__ = ["decode", "encode_input"]
+__all__ = ["as_array", "decode", "encode_input"]
 
 
 def encode_input(program: Program, x: ArrayLike, first_row: int = 0) -> NDArray[np.uint64]:
@@ -35,11 +35,17 @@ def encode_input(program: Program, x: ArrayLike, first_row: int = 0) -> NDArray[
     return fixed.encode(values, program.input_frac_bits)
 
 
-def _as_floats(program: Program, x: ArrayLike) -> NDArray[np.float64]:
+def as_array(x: ArrayLike) -> NDArray[Any]:
+    """x as an array. Raises FeatureError for rows of different lengths."""
     try:
         values: NDArray[Any] = np.asarray(x)
     except ValueError:
         raise FeatureError("features: expected an array, got rows of different lengths") from None
+    return values
+
+
+def _as_floats(program: Program, x: ArrayLike) -> NDArray[np.float64]:
+    values = as_array(x)
     if values.dtype.kind not in "fiu":
         raise FeatureError(f"features: expected real numbers, got dtype {values.dtype}")
     expected = f"(batch, {', '.join(map(str, program.input_shape))})"

@@ -18,7 +18,8 @@ This file is made from `results.json` by `models/training/paper.py`; do not edit
 
 Two splits answer two questions. **Random**: 67 % of the rows for training, 33 % for testing, every speaker on both
 sides; this is how the paper measures. **By speaker**: no speaker is on both sides; this is what to expect for a voice
-that the model has never heard. Chance is {chance:.1f} % at best (the share of the largest class).
+that the model has never heard. Chance is {chance:.1f} % at best (the largest class's share of the random
+splits' test rows).
 
 | split | test accuracy, mean ± standard deviation over seeds {seeds} | smallest | largest |
 |---|---|---|---|
@@ -59,7 +60,7 @@ by speaker.
 z = (x - mean per coefficient) / {scale:g}; AdamW, {epochs} epochs, batches of {batch}, one cycle of the learning rate
 up to {learning_rate:g}, weight decay {weight_decay:g}, mixup {mixup:g}, dropout {dropout_conv:g} after the pooling
 and {dropout_dense:g} before the dense layer; no early stopping. The recipe was chosen on a fifth of the *training*
-rows of other splits (seeds 100 and 101), which the networks tried were not trained on. As all splits are drawn from
+rows of other splits (seeds 100 to 102), which the networks tried were not trained on. As all splits are drawn from
 the same {rows} rows, such a row may be a test row of a seed above. After training the first layer is multiplied by
 {gain:g} and the second divided by it (the same function), the weights are rounded to multiples of 2^-16, and the
 standardisation is folded into the first layer. One scale serves all coefficients, because a scale per coefficient

@@ -17,7 +17,7 @@ from sottovoce.engine.errors import ConfigError, InputError
 from sottovoce.engine.program import OutputKind, Program
 from sottovoce.engine.transport.tls import TlsContexts, load_tls
 from sottovoce.models.compile import Compiled, compile_graph
-from sottovoce.models.encode import encode_input
+from sottovoce.models.encode import as_array, encode_input
 from sottovoce.models.graph import Graph
 from sottovoce.models.speech.audio import SAMPLE_RATE
 from sottovoce.models.speech.features import FeatureBatch, Recording, extract_features
@@ -244,7 +244,7 @@ class Classifier:
 
     def _run(self, features: ArrayLike, output: OutputKind, progress: Progress | None) -> NDArray[Any]:
         self._costs = []
-        rows = features if isinstance(features, np.ndarray) else np.asarray(features)
+        rows = as_array(features)
         if rows.ndim == 0 or len(rows) <= self._batch_size:
             return self._request(rows, output)
         parts = []
