@@ -17,7 +17,6 @@ from sottovoce.models.graph import Conv1d, Dense, Graph, Relu, Reshape
 from sottovoce.serving.cluster import Cluster, free_addresses
 from sottovoce.serving.party import PartyServer
 
-
 DEADLINE_S = 5.0
 
 

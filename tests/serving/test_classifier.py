@@ -1,4 +1,4 @@
-"""The Python API: scikit-learn's predict, Hugging Face's result shape, streaming, and every bad input by its own error."""
+"""The Python API: scikit-learn's predict, Hugging Face's result shape, streaming, bad input by its own error."""
 
 from __future__ import annotations
 

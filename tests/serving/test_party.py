@@ -109,9 +109,11 @@ def test_insecure_is_marked(served: Deployment) -> None:
 
 
 def test_a_party_that_is_down_is_named_by_owner_and_peers() -> None:
-    with deployment(ranks=(0, 1), deadline_s=2.0) as running:
-        with pytest.raises(DeadlineError, match=r"owner bob: connect to P2"):
-            deploy(tiny_model(), running.cluster, None, insecure_loopback=True, deadline_s=1.5)
+    with (
+        deployment(ranks=(0, 1), deadline_s=2.0) as running,
+        pytest.raises(DeadlineError, match=r"owner bob: connect to P2"),
+    ):
+        deploy(tiny_model(), running.cluster, None, insecure_loopback=True, deadline_s=1.5)
 
 
 def test_parties_with_different_programs_refuse_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +226,7 @@ def test_a_party_that_stops_ends_the_others_and_tells_the_client() -> None:
         with client_of(running) as client:
             client.run(some_input(compiled, 1))
             running.join()
-            with pytest.raises((RequestRefused, PeerClosedError), match="shutting down|closed|gone|went away"):
+            with pytest.raises((RequestRefused, PeerClosedError), match=r"shutting down|closed|gone|went away"):
                 client.run(some_input(compiled, 1))
 
 

@@ -1,0 +1,7 @@
+"""`python -m sottovoce.bench`: see online.py."""
+
+import sys
+
+from sottovoce.bench.online import main
+
+sys.exit(main())
