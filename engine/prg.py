@@ -76,6 +76,8 @@ class KeyStream:
             )
         if operation >= MAX_OPERATION:
             raise ProtocolError(f"keystream {self.label!r}: operation ids end at {MAX_OPERATION}, got {operation}")
+        if min(words, default=0) < 0:
+            raise ProtocolError(f"keystream {self.label!r}: expected lengths of at least 0, got {min(words)}")
         total = sum(words)
         self._next = operation + 1
         if self.observer is not None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +66,7 @@ class FailedRecording:
 class FeatureBatch:
     """Features of the recordings that could be read: row j of `features` (rows, 40) is recording `indices[j]`."""
 
-    features: Features
+    features: Features = field(repr=False)
     indices: tuple[int, ...]
     names: tuple[str, ...]
     failed: tuple[FailedRecording, ...]

@@ -120,20 +120,19 @@ def test_parties_with_different_programs_refuse_to_compute(monkeypatch: pytest.M
     compiled, other = tiny_model(), tiny_model()
     renamed = msgspec.structs.replace(other.program, labels=("x", "y", "w"))
 
-    real = owner_module.connect_role
+    real = owner_module.connect_parties
 
-    def connect(address, *, party, **rest):  # type: ignore[no-untyped-def]
-        connection = real(address, party=party, **rest)
-        if party == 2:
-            send = connection.send_message
+    def connect(*args, **rest):  # type: ignore[no-untyped-def]
+        connections = real(*args, **rest)
+        send = connections[2].send_message
 
-            def send_other(message, **more):  # type: ignore[no-untyped-def]
-                send(msgspec.structs.replace(message, program=renamed.to_json()), **more)
+        def send_other(message, **more):  # type: ignore[no-untyped-def]
+            send(msgspec.structs.replace(message, program=renamed.to_json()), **more)
 
-            connection.send_message = send_other
-        return connection
+        connections[2].send_message = send_other
+        return connections
 
-    monkeypatch.setattr(owner_module, "connect_role", connect)
+    monkeypatch.setattr(owner_module, "connect_parties", connect)
     with deployment(deadline_s=2.0) as running:
         with pytest.raises(HandshakeError, match="P2: deploy: it confirms another program"):
             deploy(compiled, running.cluster, None, insecure_loopback=True, deadline_s=4.0)

@@ -7,7 +7,7 @@ any protocol's truncation gives. Written with numpy only, independent of the ker
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -21,9 +21,9 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PlainAShare(AShare):
-    """The tensor itself."""
+    """The tensor itself. Never shown."""
 
-    values: U64
+    values: U64 = field(repr=False)
     frac_bits: int
 
     @property
@@ -38,9 +38,9 @@ class PlainAShare(AShare):
 
 @dataclass(frozen=True, slots=True)
 class PlainBShare(BShare):
-    """The bits themselves, uint8."""
+    """The bits themselves, uint8. Never shown."""
 
-    bits: NDArray[np.uint8]
+    bits: NDArray[np.uint8] = field(repr=False)
 
     @property
     def shape(self) -> Shape:
@@ -54,10 +54,10 @@ class PlainBShare(BShare):
 
 @dataclass(frozen=True, slots=True)
 class PlainWeights:
-    """A linear layer's parameters."""
+    """A linear layer's parameters. Never shown."""
 
-    weight: U64
-    bias: U64
+    weight: U64 = field(repr=False)
+    bias: U64 = field(repr=False)
 
 
 class Plain(Protocol[PlainAShare, PlainBShare, PlainWeights, PlainAShare]):

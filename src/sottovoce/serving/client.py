@@ -21,9 +21,9 @@ from sottovoce.engine.protocols.table import find
 from sottovoce.engine.session import Output, join_output, output_bytes, share_input
 from sottovoce.engine.transport.base import HEADER_BYTES
 from sottovoce.engine.transport.connection import Connection
-from sottovoce.engine.transport.mesh import connect_role
 from sottovoce.engine.transport.tls import Identity, TlsContexts
 from sottovoce.serving.cluster import Cluster
+from sottovoce.serving.connect import connect_parties
 from sottovoce.serving.cost import RequestCost, request_cost
 from sottovoce.serving.messages import CLASSIFY, MAX_CONTROL, MAX_MESSAGE, Answer, Offer, Request
 
@@ -46,34 +46,19 @@ class RemoteCluster:
         self._backend = CpuBackend()
         self._stack = ExitStack()
         self._pool = self._stack.enter_context(ThreadPoolExecutor(self.row.parties))
-        role = None if tls is not None else Identity("client", client)
         cancel = threading.Event()
-
-        def connect(rank: int) -> Connection:
-            connection = connect_role(
-                cluster.addresses[rank],
-                party=rank,
-                tls=tls,
-                role=role,
-                detail=CLASSIFY,
+        try:
+            self._connections = connect_parties(
+                cluster,
+                tls,
+                Identity("client", client),
+                CLASSIFY,
                 deadline_s=deadline_s,
                 insecure_loopback=insecure_loopback,
                 cancel=cancel,
             )
-            connection.deadline_s = deadline_s
-            return connection
-
-        try:
-            futures = [self._pool.submit(connect, rank) for rank in range(self.row.parties)]
-            self._connections: list[Connection] = []
-            failures = []
-            for future in futures:
-                try:
-                    self._connections.append(self._stack.enter_context(future.result()))
-                except Exception as error:
-                    failures.append(error)
-            if failures:
-                raise failures[0]
+            for connection in self._connections:
+                self._stack.enter_context(connection)
             offers = list(self._pool.map(self._offer, self._connections))
             self._check_offers(offers, cluster.protocol)
             self.program = from_json(offers[0].program)

@@ -11,11 +11,10 @@ from contextlib import ExitStack
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import HandshakeError
 from sottovoce.engine.protocols.table import find
-from sottovoce.engine.transport.connection import Connection
-from sottovoce.engine.transport.mesh import connect_role
 from sottovoce.engine.transport.tls import Identity, TlsContexts
 from sottovoce.models.compile import Compiled
 from sottovoce.serving.cluster import Cluster
+from sottovoce.serving.connect import connect_parties
 from sottovoce.serving.messages import DEPLOY, MAX_CONTROL, Deploy, Ready, Received
 
 
@@ -40,23 +39,19 @@ def deploy(
     say = on_event or (lambda text: None)
     message = Deploy(secrets.token_bytes(16), cluster.protocol, cluster.lanes, program.to_json())
     slots = {t.name: row.split(compiled.weights[t.name], backend.fill) for t in program.tensors}
-    role = None if tls is not None else Identity("owner", owner)
     cancel = threading.Event()
+    connections = connect_parties(
+        cluster,
+        tls,
+        Identity("owner", owner),
+        DEPLOY,
+        deadline_s=deadline_s,
+        insecure_loopback=insecure_loopback,
+        cancel=cancel,
+    )
     with ExitStack() as stack, ThreadPoolExecutor(row.parties) as pool:
-
-        def connect(rank: int) -> Connection:
-            connection = connect_role(
-                cluster.addresses[rank],
-                party=rank,
-                tls=tls,
-                role=role,
-                detail=DEPLOY,
-                deadline_s=deadline_s,
-                insecure_loopback=insecure_loopback,
-                cancel=cancel,
-            )
-            connection.deadline_s = deadline_s
-            return connection
+        for opened in connections:
+            stack.enter_context(opened)
 
         def hand_over(rank: int) -> None:
             connection = connections[rank]
@@ -74,7 +69,6 @@ def deploy(
                 raise HandshakeError(f"P{rank}: deploy: expected rank {rank}, got {ready.rank}")
 
         try:
-            connections = [stack.enter_context(c) for c in pool.map(connect, range(row.parties))]
             list(pool.map(hand_over, range(row.parties)))
             list(pool.map(wait_ready, range(row.parties)))
         except BaseException:  # also Ctrl-C: the threads must not wait for their deadline

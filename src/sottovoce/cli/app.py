@@ -1,0 +1,72 @@
+"""The `sottovoce` command: parse, run one command, turn errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+
+from sottovoce import __version__
+from sottovoce.cli import certs, classify, demo, deploy, explain, party
+from sottovoce.cli.exits import MEANING, Exit, exit_for
+from sottovoce.engine.errors import SottovoceError
+
+DEBUG_VARIABLE = "SOTTOVOCE_DEBUG"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands."""
+    parser = argparse.ArgumentParser(
+        prog="sottovoce",
+        description="Speech emotion recognition under secure multiparty computation: a label for the speaker alone.",
+        epilog=f"{MEANING}\n{DEBUG_VARIABLE}=1 in the environment shows where an error came from.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sottovoce {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (demo, classify, explain, certs, party, deploy):
+        command.add(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; argv defaults to the process's own. Returns the exit status, see `exits.Exit`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name or an old terminal's encoding must not end a run that has its results.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return Exit.INTERRUPTED
+    except SottovoceError as error:
+        _complain(f"error: {error}")
+        return exit_for(error)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): say nothing, also not when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.SOME_FAILED
+    except Exception as error:
+        _complain(f"internal error: {type(error).__name__}: {error} ({DEBUG_VARIABLE}=1 shows where)")
+        return Exit.INTERNAL
+
+
+def _run(argv: list[str] | None) -> int:
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # after --help or --version, or for a usage error that argparse has explained
+        return stop.code if isinstance(stop.code, int) else Exit.USAGE
+    return int(args.run(args))
+
+
+def _complain(text: str) -> None:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc()
+    # One line, whatever a message quotes.
+    sys.stderr.write(f"sottovoce: {' '.join(text.split())}\n")
+    sys.stderr.flush()

@@ -1,0 +1,81 @@
+"""The options by which a role finds the parties and proves who it is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sottovoce.engine.transport.tls import TlsContexts
+    from sottovoce.serving.cluster import Cluster
+
+DEADLINE_S = 60.0
+
+
+def add_cluster_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """--cluster, --certs, --insecure-loopback, --deadline."""
+    group = parser.add_argument_group("parties")
+    group.add_argument("--cluster", type=Path, metavar="FILE", required=required, help="where the parties are (TOML)")
+    group.add_argument("--certs", type=Path, metavar="DIR", help="this role's own certificate folder")
+    group.add_argument(
+        "--insecure-loopback",
+        action="store_true",
+        help="plain TCP instead of certificates, on 127.0.0.0/8 and ::1 only; every result is marked INSECURE",
+    )
+    group.add_argument(
+        "--deadline",
+        type=seconds,
+        default=DEADLINE_S,
+        metavar="S",
+        help="longest wait for a peer (default 60)",
+    )
+
+
+def load_role(args: argparse.Namespace, kind: str, rank: int | None = None) -> tuple[Cluster, TlsContexts | None]:
+    """The cluster, and the certificates, which must be those of a `kind` (party: of that rank). Raises ConfigError."""
+    from sottovoce.engine.transport.tls import load_tls
+    from sottovoce.serving.cluster import load_cluster
+
+    cluster = load_cluster(args.cluster)
+    if args.certs is None:
+        if not args.insecure_loopback:
+            raise ConfigError(f"--certs: expected this {kind}'s certificate folder (see `sottovoce certs`)")
+        return cluster, None
+    if args.insecure_loopback:
+        raise ConfigError("--insecure-loopback: plain TCP does not use --certs; give one of them")
+    tls = load_tls(args.certs)
+    who = tls.identity
+    if who.kind != kind or (rank is not None and who.rank != rank):
+        wanted = kind if rank is None else f"{kind} {rank}"
+        raise ConfigError(f"--certs {args.certs}: expected the certificate of {article(wanted)}, got that of {who}")
+    return cluster, tls
+
+
+def article(noun: str) -> str:
+    """a client, an owner; a party with its rank needs none."""
+    if noun[-1].isdigit():
+        return noun
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def seconds(text: str) -> float:
+    """For argparse: a positive, finite number of seconds."""
+    value = float(text)
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"expected more than 0 and at most 86400 seconds, got {text}")
+    return value
+
+
+def positive(text: str) -> int:
+    """For argparse: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+Subparsers = Any
+"""What argparse's add_subparsers returns; its class is private."""

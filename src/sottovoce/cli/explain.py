@@ -1,0 +1,142 @@
+"""`sottovoce explain`: what a model costs, layer by layer, and what the compiler proved. For the model's owner."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce import __version__
+from sottovoce.cli.connect import Subparsers, positive
+from sottovoce.cli.exits import Exit
+from sottovoce.cli.output import CALIBRATED, count, per_party, stdout_console, write_json
+
+if TYPE_CHECKING:
+    from sottovoce.engine.program import Program, Step
+    from sottovoce.engine.protocols.table import ProtocolRow
+    from sottovoce.models.compile import Compiled
+    from sottovoce.models.explain import Explanation, Row, StepCosts
+
+TABLE_WIDTH = 200
+PUBLIC = (
+    "the program (architecture, shapes, scales, comparison widths m, input box, label names), the protocol, "
+    "and when messages are sent and how long they are"
+)
+PRIVATE = "ranges, errors and the margin bound come from the weights: they are for the model's owner"
+
+
+def add(commands: Subparsers) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "explain",
+        help="what a model costs, layer by layer",
+        description="For the model's owner: shape, parameters, multiplications, comparisons, rounds and bytes of every "
+        "layer, the compiler's rewrites, and the bound within which labels equal those of exact arithmetic.",
+    )
+    parser.add_argument("model", nargs="?", default="paper", metavar="MODEL", help="default: paper")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights (npz); default: those of the package")
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="clips per request (default 1)")
+    parser.add_argument("--protocol", default="rep3", metavar="P", help="default: rep3; plain has no messages")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile and explain."""
+    from sottovoce.engine.cost import predict_cost
+    from sottovoce.engine.protocols.table import find
+    from sottovoce.models.compile import compile_graph
+    from sottovoce.models.explain import explain
+    from sottovoce.models.zoo import build
+
+    row = None if args.protocol == "plain" else find(args.protocol)
+    compiled = compile_graph(build(args.model, args.weights))
+    costs: StepCosts | None = None
+    sent: dict[str, tuple[int, ...]] = {}
+    if row is not None:
+        steps = {step.name: step for step in predict_cost(compiled.program, row, args.batch)}
+        sent = {name: step.bytes_sent for name, step in steps.items()}
+
+        def costs(step: Step | None, batch: int) -> tuple[int, int]:
+            found = steps["argmax" if step is None else step.name]
+            return found.rounds, sum(found.bytes_sent)
+
+    explanation = explain(compiled, args.batch, costs)
+    outside = None if row is None else client_bytes(compiled.program, row, args.batch)
+    if args.json:
+        write_json(_as_json(explanation, compiled, args.protocol, sent, outside))
+    else:
+        _show(explanation, compiled, sent, outside)
+    return Exit.OK
+
+
+def client_bytes(program: Program, row: ProtocolRow, batch: int) -> tuple[int, int]:
+    """Bytes, headers included, of input sharing and of opening the labels: between client and all parties."""
+    import math
+
+    from sottovoce.engine.session import output_bytes
+    from sottovoce.engine.transport.base import HEADER_BYTES
+
+    elements = batch * math.prod(program.input_shape)
+    sharing = sum(HEADER_BYTES + sum(row.slot_bytes(rank, elements)) for rank in range(row.parties))
+    return sharing, row.parties * (HEADER_BYTES + output_bytes(program, batch, "label"))
+
+
+def _show(
+    explanation: Explanation, compiled: Compiled, sent: dict[str, tuple[int, ...]], outside: tuple[int, int] | None
+) -> None:
+    from sottovoce.models.explain import render
+
+    console = stdout_console()
+    console.print(render(explanation), width=max(console.width, TABLE_WIDTH) if not console.is_terminal else None)
+    lines = []
+    if outside is not None:
+        parties = [sum(column) for column in zip(*sent.values(), strict=True)]
+        lines.append(f"bytes sent to other parties  {per_party(parties)}, in {explanation.total.rounds} rounds")
+        lines.append(f"apart from that              input sharing {outside[0]:,}, label opening {outside[1]:,} bytes")
+    program = compiled.program
+    low, high = min(program.input_low), max(program.input_high)
+    lines += [
+        f"input                        {count(len(program.input_low), 'feature')} within {low:g} … {high:g}, "
+        f"{program.input_frac_bits} fraction bits",
+        f"program                      {program.digest.hex()}",
+        f"public                       {PUBLIC}",
+        f"owner only                   {PRIVATE}",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=not console.is_terminal)
+    if program.calibrated:
+        console.print(CALIBRATED, style="bold red")
+
+
+def _as_json(
+    explanation: Explanation,
+    compiled: Compiled,
+    protocol: str,
+    sent: dict[str, tuple[int, ...]],
+    outside: tuple[int, int] | None,
+) -> dict[str, Any]:
+    program = compiled.program
+    return {
+        "version": __version__,
+        "model": explanation.model,
+        "program": program.digest.hex(),
+        "protocol": protocol,
+        "batch": explanation.batch,
+        "calibrated": explanation.calibrated,
+        "model_parameters": explanation.model_parameters,
+        "margin_bound": explanation.margin_bound,
+        "rewrites": list(explanation.rewrites or ()),
+        "layers": [_row_json(row, sent.get(row.name)) for row in explanation.rows],
+        "total": _row_json(explanation.total, [sum(column) for column in zip(*sent.values(), strict=True)] or None),
+        "input_sharing_bytes": None if outside is None else outside[0],
+        "output_opening_bytes": None if outside is None else outside[1],
+    }
+
+
+def _row_json(row: Row, sent: Any) -> dict[str, Any]:
+    names = [name for name in row.__slots__ if name not in ("proof", "bytes_sent")]
+    fields = {name: getattr(row, name) for name in names}
+    if row.proof is not None:
+        fields["owner_only"] = {name: getattr(row.proof, name) for name in ("low", "high", "error")}
+    return {**fields, "bytes_sent": None if sent is None else list(sent)}

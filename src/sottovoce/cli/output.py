@@ -1,0 +1,108 @@
+"""What the commands write: progress and remarks on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Literal
+
+from rich.console import Console
+
+ProgressMode = Literal["auto", "bar", "lines", "none"]
+PROGRESS_MODES: tuple[ProgressMode, ...] = ("auto", "bar", "lines", "none")
+PIPE_WIDTH = 1000
+"""Columns where there is no terminal: a table in a file or a pipe is never folded."""
+
+Update = Callable[[str, int], None]
+"""update(task, done)."""
+
+INSECURE = "INSECURE: plain TCP without encryption or identities, for tests on one machine"
+CALIBRATED = "CALIBRATED: ranges rest on sample data, not on a proof; beyond them a label is wrong without notice"
+
+
+class Narrator:
+    """Tells the user what goes on, on standard error: bars on a terminal, or one line per step ("lines")."""
+
+    def __init__(self, mode: ProgressMode = "auto") -> None:
+        self._lines = mode == "lines"
+        self._bar = mode == "bar" or (mode == "auto" and sys.stderr.isatty())
+
+    def say(self, text: str) -> None:
+        """One line per step, only in mode "lines"."""
+        if self._lines:
+            remark(text)
+
+    @contextmanager
+    def bars(self, totals: Mapping[str, int]) -> Iterator[Update]:
+        """A bar for each task with its total; they vanish when all is done."""
+        if not self._bar:
+            yield lambda task, done: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(file=sys.stderr, force_terminal=True)  # "bar" also where it is not a terminal
+        with Progress(*columns, console=console, transient=True) as progress:
+            tasks = {name: progress.add_task(name, total=total) for name, total in totals.items()}
+            yield lambda task, done: progress.update(tasks[task], completed=done)
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses a Narrator's mode."""
+    parser.add_argument(
+        "--progress",
+        choices=PROGRESS_MODES,
+        default="auto",
+        help="on standard error: bars (auto: on a terminal), one line per step, or nothing",
+    )
+
+
+def stdout_console(stream: IO[str] | None = None) -> Console:
+    """For results; without a terminal wide and plain."""
+    return _console(stream or sys.stdout)
+
+
+def stderr_console() -> Console:
+    """For everything that is not a result."""
+    return _console(sys.stderr)
+
+
+def remark(text: str) -> None:
+    """One line on standard error, written in one piece: parties write from several threads."""
+    sys.stderr.write(printable(text) + "\n")
+    sys.stderr.flush()
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """Names come from anywhere: what could steer a terminal, or cannot be encoded, is shown as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def milliseconds(value: float) -> str:
+    """A duration, short."""
+    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
+
+
+def count(number: int, what: str) -> str:
+    """1 clip, 2 clips, 1,440 clips."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def per_party(values: Sequence[int]) -> str:
+    """P0 1,234  P1 …, and their mean."""
+    ranks = "  ".join(f"P{rank} {value:,}" for rank, value in enumerate(values))
+    return f"{ranks}  (mean {sum(values) / len(values):,.0f})"
+
+
+def _console(stream: IO[str]) -> Console:
+    terminal = stream.isatty()
+    return Console(file=stream, width=None if terminal else PIPE_WIDTH, highlight=False, markup=False, emoji=False)

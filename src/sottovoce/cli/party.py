@@ -1,0 +1,87 @@
+"""`sottovoce party`: one computing party."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sottovoce.cli.connect import Subparsers, add_cluster_options, load_role, positive
+from sottovoce.cli.exits import Exit
+from sottovoce.cli.output import INSECURE, Narrator, add_progress, remark
+from sottovoce.cli.warm import warm_up_visibly
+from sottovoce.engine.errors import SottovoceError
+
+
+def add(commands: Subparsers) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "party",
+        help="run a computing party",
+        description="Run computing party RANK: it takes a model's shares from its owner, joins the other parties and "
+        "answers clients until SIGTERM or Ctrl-C. It never holds a weight, a feature or a label.",
+    )
+    parser.add_argument("rank", type=int, metavar="RANK", help="0, 1 or 2")
+    add_cluster_options(parser, required=True)
+    parser.add_argument("--requests", type=positive, metavar="N", help="stop after N requests")
+    parser.add_argument(
+        "--stop-at-eof", action="store_true", help="stop also when standard input ends (for whoever supervises it)"
+    )
+    add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    cluster, tls = load_role(args, "party", args.rank)
+    stop = threading.Event()
+    if args.stop_at_eof:
+        threading.Thread(target=_stop_at_eof, args=(stop,), name="eof", daemon=True).start()
+    # Before it listens: no peer waits while this one compiles.
+    warm_up_visibly(Narrator(args.progress), always=True)
+    from sottovoce.serving.party import PartyServer
+
+    if tls is None:
+        _log(INSECURE)
+    server = PartyServer(
+        args.rank, cluster, tls, insecure_loopback=args.insecure_loopback, deadline_s=args.deadline, log=_log
+    )
+    with _stopped_by_signals(stop):
+        try:
+            server.serve(stop, max_requests=args.requests)
+        except SottovoceError:
+            if not stop.is_set():  # else whatever waited was told to stop waiting
+                raise
+        _log(f"P{args.rank} has stopped")
+    return Exit.OK
+
+
+def _log(text: str) -> None:
+    remark(f"{time.strftime('%H:%M:%S')} {text}")
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`; the handlers that were there before come back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
+def _stop_at_eof(stop: threading.Event) -> None:
+    # Not sys.stdin: a thread that waits in its buffer would hold the buffer's lock when Python exits.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stop.set()

@@ -1,0 +1,53 @@
+"""Compile the kernels and load slow libraries before they are needed, and say so while it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+
+from sottovoce.cli.output import Narrator, remark
+
+WHY = "compiling the kernels for this processor (first use only: the machine code is kept on disk)"
+
+
+def warm_up_visibly(narrator: Narrator, *, always: bool = False, quiet: bool = False) -> int:
+    """Compile what is not on disk; returns the number of compiled functions.
+
+    always: also load what is on disk, so that no message waits for it. quiet: no remark that compilation begins.
+    """
+    from sottovoce.kernels.catalog import CATALOG
+    from sottovoce.kernels.warmup import is_warm, warm_up
+
+    warm = is_warm()
+    if warm and not always:
+        return 0
+    task = "loading kernels" if warm else "compiling kernels"
+    if not warm and not quiet:
+        remark(WHY)
+    with narrator.bars({task: len(CATALOG)}) as update:
+        return warm_up(lambda name, done, total: update(task, done))
+
+
+@contextmanager
+def feature_code_loading() -> Iterator[None]:
+    """Load librosa and what it needs, which takes seconds, beside the block; afterwards it is there.
+
+    So a client that waits for parties does not wait again, and the time of the features is that of the features.
+    """
+    thread = Thread(target=_load_feature_code, name="load librosa")
+    thread.start()
+    yield  # after an error nobody needs it: no join
+    thread.join()
+
+
+def _load_feature_code() -> None:
+    # What is wrong with an installation shows when the first recording is read; what fails here because Python is
+    # shutting down (Ctrl-C) concerns nobody.
+    with suppress(Exception):
+        import numpy as np
+
+        from sottovoce.models.speech.audio import SAMPLE_RATE
+        from sottovoce.models.speech.features import extract_features
+
+        extract_features([np.sin(np.arange(SAMPLE_RATE) / 10)])
