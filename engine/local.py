@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def run_parties(work: Sequence[Callable[[], R]], on_failure: Callable[[], None])
         thread.join()
     if failures:
         raise failures[0]
-    return [r for r in results if r is not None]
+    return cast(list[R], results)
 
 
 def make_parties(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -152,8 +152,8 @@ class Protocol(ABC, Generic[A, B, W, Z]):
     # Openings.
 
     @abstractmethod
-    def open(self, x: A) -> U64:
-        """The tensor in the clear, at every party."""
+    def open(self, x: A, to: Collection[int] | None = None) -> U64 | None:
+        """The tensor in the clear at the parties of the given ranks (default: all), None at the others."""
 
 
 def pooled(shape: Shape, pool: Pool | None) -> Shape:

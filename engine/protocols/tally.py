@@ -6,7 +6,7 @@ received; so rounds that overlap across operations are counted as the transport 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Self
@@ -157,7 +157,9 @@ class Tally(Protocol[ShapeShare, ShapeShare, None, ShapeShare]):
         self.totals.add(self.declared.relu(size(x.shape), compare_bits, size(out)))
         return ShapeShare(out, frac_bits)
 
-    def open(self, x: ShapeShare) -> U64:
+    def open(self, x: ShapeShare, to: Collection[int] | None = None) -> U64 | None:
         """As declared; nothing comes out."""
-        self.totals.add(self.declared.open(size(x.shape)))
-        return np.empty(0, np.uint64)
+        ranks = range(self.totals.parties) if to is None else to
+        roles = [(rank - self.totals.rotation) % self.totals.parties for rank in ranks]
+        self.totals.add(self.declared.open(size(x.shape), roles))
+        return None

@@ -47,6 +47,23 @@ def test_result_and_cost(row: ProtocolRow, name: str, rotation: int, rng: np.ran
         assert_cost(outcome, totals)
 
 
+@pytest.mark.parametrize("rotation", [0, 1, 2])
+def test_open_to_chosen_parties_only(row: ProtocolRow, rotation: int, rng: np.random.Generator) -> None:
+    x = extremes(rng, (3, 5), 64)
+    shares = share(row, x)
+    for chosen in ((), (0,), (row.parties - 1,), (0, 1), range(row.parties)):
+        outcome = run(row, lambda p, rank, to=chosen: p.open(shares[rank], to), rotation)
+        for rank, found in enumerate(outcome.shares):
+            if rank in chosen:
+                np.testing.assert_array_equal(found.view(np.int64), x)
+            else:
+                assert found is None
+                assert sum(outcome.counters[rank].bytes_received.values()) == 0
+        totals = Totals(row.parties, rotation)
+        Tally(row.schedules, totals).open(ShapeShare(x.shape), chosen)
+        assert_cost(outcome, totals)
+
+
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_conv1d_equals_plain(row: ProtocolRow, case: tuple[int, ...], rng: np.random.Generator) -> None:
     step = conv_step(case)

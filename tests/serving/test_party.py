@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from sottovoce.engine.cost import predict_cost
 from sottovoce.engine.errors import (
     DeadlineError,
     HandshakeError,
@@ -19,6 +20,7 @@ from sottovoce.engine.errors import (
     SottovoceError,
     TransportError,
 )
+from sottovoce.engine.protocols.table import find
 from sottovoce.engine.session import run_plain
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
 from sottovoce.engine.transport.mesh import connect_role
@@ -74,8 +76,9 @@ def test_answers_equal_plain_over_tls(certificates: Path, lanes: int) -> None:
                 assert np.abs(logits - expected).max() <= 2 * max(compiled.report.logit_errors)
                 np.testing.assert_array_equal(labels, logits.argmax(axis=1))
                 assert cost.encrypted
-                assert cost.rounds > 0
-                assert min(cost.bytes_sent) > 0
+                steps = predict_cost(compiled.program, find("rep3"), batch, "scores")
+                assert cost.rounds == sum(s.rounds for s in steps)
+                assert cost.bytes_sent == tuple(sum(s.bytes_sent[rank] for s in steps) for rank in range(3))
         assert events[-1] == "3 parties are ready"
     assert not running.errors
 

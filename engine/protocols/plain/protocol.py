@@ -6,7 +6,7 @@ any protocol's truncation gives. Written with numpy only, independent of the ker
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -151,6 +151,6 @@ class Plain(Protocol[PlainAShare, PlainBShare, PlainWeights, PlainAShare]):
         positive = PlainAShare(np.where(self.msb(x, compare_bits).bits == 1, np.uint64(0), x.values), x.frac_bits)
         return positive.map(lambda v: v, frac_bits) if pool is None else self.sum_pool(positive, pool, frac_bits)
 
-    def open(self, x: PlainAShare) -> U64:
-        """The tensor."""
-        return x.values
+    def open(self, x: PlainAShare, to: Collection[int] | None = None) -> U64 | None:
+        """The tensor, if the only party, 0, is to have it."""
+        return x.values if to is None or 0 in to else None

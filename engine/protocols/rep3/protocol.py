@@ -11,7 +11,7 @@ The code is written for *roles* 0, 1, 2; a rotation says which party plays which
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,9 +212,19 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
 
     # Outputs.
 
-    def open(self, x: Rep3AShare) -> U64:
-        """The tensor in the clear at every party: P_i sends slot i to P_(i+1). 1 round."""
-        self.roles.send(self.roles.after, Tag.OPEN, x.own)
+    def open(self, x: Rep3AShare, to: Collection[int] | None = None) -> U64 | None:
+        """The tensor in the clear at the parties of the given ranks (default: all), None at the others. 1 round.
+
+        P_(i+1) gets from P_i slot i, the one that it lacks.
+        """
+        rank = self.roles.party.rank
+        receivers = range(PARTIES) if to is None else to
+        if not set(receivers) <= set(range(PARTIES)):
+            raise ProtocolError(f"party {rank}: open: expected ranks below {PARTIES}, got {sorted(receivers)}")
+        if (rank + 1) % PARTIES in receivers:
+            self.roles.send(self.roles.after, Tag.OPEN, x.own)
+        if rank not in receivers:
+            return None
         last = np.empty_like(x.own)
         self.roles.recv(self.roles.before, Tag.OPEN, last)
         return x.own + x.nxt + last

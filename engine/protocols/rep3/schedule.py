@@ -5,6 +5,8 @@ Roles 0, 1, 2 are parties (rank - rotation) mod 3. Payloads are bytes, without t
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sottovoce.engine.protocols.base import Message, words
 
 RADIX = 4
@@ -37,9 +39,9 @@ def reshare(elements: int) -> list[Message]:
     return [Message(1, role, (role - 1) % 3, 8 * elements) for role in range(3)]
 
 
-def open(elements: int) -> list[Message]:
-    """Each party sends the slot that the next one lacks: 24 bytes per element, 1 round."""
-    return [Message(1, role, (role + 1) % 3, 8 * elements) for role in range(3)]
+def open(elements: int, to: Collection[int] = (0, 1, 2)) -> list[Message]:
+    """Each receiving role gets the slot that it lacks from the role before: 8 bytes per element, 1 round."""
+    return [Message(1, (role - 1) % 3, role, 8 * elements) for role in sorted(to)]
 
 
 def trunc(elements: int) -> list[Message]:

@@ -256,7 +256,7 @@ class Classifier:
 
     def _request(self, features: ArrayLike, output: OutputKind, first_row: int = 0) -> NDArray[Any]:
         result, cost = self._runner.run(encode_input(self.program, features, first_row=first_row), output)
-        self._costs.append(cost)
+        self._costs.append(replace(cost, calibrated=self.program.calibrated))
         return result
 
     def _need_scores(self, what: str) -> None:

@@ -28,7 +28,8 @@ class RequestCost:
 
     online_ms: from sending the shares to holding all answers. party_ms, party_wait_ms: computing and, of that, waiting
     for peers. bytes_sent: each party's to its peers, headers included, TLS records not. input_bytes, output_bytes:
-    between client and all parties. encrypted: False if anything went over plain TCP.
+    between client and all parties. encrypted: False if anything went over plain TCP. calibrated: the ranges rest on
+    sample data, not on a proof.
     """
 
     batch: int
@@ -43,6 +44,7 @@ class RequestCost:
     input_bytes: int
     output_bytes: int
     encrypted: bool
+    calibrated: bool = False
 
 
 def request_cost(
@@ -92,4 +94,5 @@ def add_costs(costs: Sequence[RequestCost]) -> RequestCost:
         input_bytes=sum(c.input_bytes for c in costs),
         output_bytes=sum(c.output_bytes for c in costs),
         encrypted=all(c.encrypted for c in costs),
+        calibrated=any(c.calibrated for c in costs),
     )
