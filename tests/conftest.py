@@ -97,6 +97,21 @@ def pytest_configure(config: pytest.Config) -> None:
     drop_stale_kernels(Path(next(iter(spec.submodule_search_locations)), "kernels").resolve())
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile before the first test: on a fresh machine our kernels and librosa's take longer than one test may."""
+    few = 20  # not worth it, and nested sessions of tests/test_package.py are small
+    if session.config.option.collectonly or len(session.items) <= few:
+        return
+    from sottovoce.kernels.warmup import warm_up
+    from sottovoce.models.speech.features import extract_features
+
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line("compiling kernels where the cache on disk lacks them ...")
+    warm_up()
+    extract_features([np.sin(np.arange(22050) / 10)])
+
+
 def pytest_report_header() -> list[str]:
     spec = importlib.util.find_spec("sottovoce")
     where = next(iter(spec.submodule_search_locations or [])) if spec else "not installed"
