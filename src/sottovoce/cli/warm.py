@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
 
 from sottovoce.cli.output import Narrator, remark
 
+LIBROSA_S = 120.0
+LOAD = "from sottovoce.cli.warm import load_feature_code; load_feature_code()"
 WHY = "compiling the kernels for this processor (first use only: the machine code is kept on disk)"
 
 
@@ -29,19 +33,41 @@ def warm_up_visibly(narrator: Narrator, *, always: bool = False, quiet: bool = F
         return warm_up(lambda name, done, total: update(task, done))
 
 
+def warm_up_everything(narrator: Narrator) -> int:
+    """The kernels here and, on first use, librosa's compiled functions in a process beside it: both land on disk.
+
+    Returns the number of our functions that were compiled.
+    """
+    from sottovoce.kernels.warmup import is_warm
+
+    if is_warm():
+        return 0
+    with subprocess.Popen([sys.executable, "-c", LOAD], stdin=subprocess.DEVNULL) as beside:
+        try:
+            compiled = warm_up_visibly(narrator)
+            remark("waiting for librosa, which compiles its own functions (first use only) ...")
+            beside.wait(LIBROSA_S)
+        except subprocess.TimeoutExpired:
+            pass  # then whoever needs it compiles it
+        finally:
+            beside.kill()
+    return compiled
+
+
 @contextmanager
 def feature_code_loading() -> Iterator[None]:
     """Load librosa and what it needs, which takes seconds, beside the block; afterwards it is there.
 
     So a client that waits for parties does not wait again, and the time of the features is that of the features.
     """
-    thread = Thread(target=_load_feature_code, name="load librosa")
+    thread = Thread(target=load_feature_code, name="load librosa")
     thread.start()
     yield  # after an error nobody needs it: no join
     thread.join()
 
 
-def _load_feature_code() -> None:
+def load_feature_code() -> None:
+    """Use the feature code once."""
     # What is wrong with an installation shows when the first recording is read; what fails here because Python is
     # shutting down (Ctrl-C) concerns nobody.
     with suppress(Exception):
