@@ -22,6 +22,8 @@ from tests.serving.deployment import some_input, tiny_model
 
 DEADLINE_S = 2.0
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def party_processes(folder: Path) -> Iterator[tuple[Cluster, list[subprocess.Popen[str]]]]:
