@@ -22,7 +22,8 @@ from sottovoce.engine.fixed import MAX_FRAC_BITS
 
 FORMAT = 1
 MAX_JSON_BYTES = 1 << 20
-MAX_ELEMENTS = 1 << 28
+MAX_ELEMENTS = 1 << 26
+MAX_WIDTH = 1 << 24
 MAX_WORK = 1 << 40
 MAX_STEPS = 256
 MAX_LABELS = 1024
@@ -186,6 +187,11 @@ class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sum(s.multiplications for s in self.steps if isinstance(s, Linear))
 
     @property
+    def width(self) -> int:
+        """Elements of the largest array that a party makes for one clip; the argmax compares all pairs of labels."""
+        return max(len(self.labels) ** 2, *(_step_width(step) for step in self.steps))
+
+    @property
     def frac_bits(self) -> int:
         """Fraction bits of the logits."""
         return self.steps[-1].out_frac_bits
@@ -240,8 +246,16 @@ def check(program: Program) -> None:
         shape, frac_bits = step.out_shape, step.out_frac_bits
     _check_equal("last step", "out_shape (one logit per label)", (len(program.labels),), shape)
     _check_range("program", "activations of one clip", elements, 1, MAX_ELEMENTS)
+    _check_range("program", "elements of the largest array for one clip", program.width, 1, MAX_WIDTH)
     _check_range("program", "parameters", program.parameters, 0, MAX_ELEMENTS)
     _check_range("program", "multiplications and window elements of one clip", work, 0, MAX_WORK)
+
+
+def _step_width(step: Step) -> int:
+    inside = math.prod(step.in_shape)
+    if isinstance(step, Linear):
+        return max(inside, math.prod(step.linear_shape))
+    return max(inside, math.prod(step.out_shape) * (step.pool.kernel if isinstance(step, MaxPool) else 1))
 
 
 def _check_header(program: Program) -> None:

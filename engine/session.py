@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -79,8 +78,7 @@ def linear_steps(program: Program) -> list[Linear]:
 
 def chunks(program: Program, batch: int) -> list[slice]:
     """How every party cuts a batch: a public rule, so all cut alike."""
-    widest = max(math.prod(s.linear_shape) if isinstance(s, Linear) else math.prod(s.in_shape) for s in program.steps)
-    clips = max(1, ELEMENTS_IN_FLIGHT // widest)
+    clips = max(1, ELEMENTS_IN_FLIGHT // program.width)
     count = -(-batch // clips)
     edges = [batch * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(edges)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
@@ -42,14 +41,14 @@ def argmax_one_hot(protocol: Protocol[A, B, W, Z], x: A, compare_bits: int) -> B
     ceil(log2(classes - 1)) rounds. Differences must stay below 2^(compare_bits - 1).
     """
     classes = x.shape[1]
-    pairs = list(combinations(range(classes), 2))
-    left, right = np.array([i for i, _ in pairs]), np.array([j for _, j in pairs])
+    left, right = np.triu_indices(classes, 1)
     difference = protocol.sub(x.map(lambda v: v[:, left].T), x.map(lambda v: v[:, right].T))
     smaller = protocol.msb(difference, compare_bits)
-    position = {pair: n for n, pair in enumerate(pairs)}
-    rivals = [[j for j in range(classes) if j != i] for i in range(classes)]
-    index = np.array([[position[min(i, j), max(i, j)] for j in row] for i, row in enumerate(rivals)])
-    flip = np.array([[i < j for j in row] for i, row in enumerate(rivals)])
+    position = np.zeros((classes, classes), np.intp)
+    position[left, right] = position[right, left] = np.arange(left.size)
+    others = ~np.eye(classes, dtype=bool)
+    index = position[others].reshape(classes, classes - 1)
+    flip = np.triu(others)[others].reshape(classes, classes - 1)
     wins = protocol.xor_public(smaller.map(lambda v: v[index]), flip[:, :, None])
     while (count := wins.shape[1]) > 1:
         half = count // 2

@@ -117,7 +117,7 @@ def test_max_pool(row: ProtocolRow, pool: Pool, bits: int, rng: np.random.Genera
     assert_cost(outcome, totals)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 8, 11])
+@pytest.mark.parametrize("classes", [2, 3, 8, 11, 40])
 @pytest.mark.parametrize("batch", [1, 5, 70])
 def test_argmax(row: ProtocolRow, classes: int, batch: int, rng: np.random.Generator) -> None:
     x = extremes(rng, (batch, classes), 63)

@@ -193,7 +193,7 @@ def test_one_wrong_field_is_refused_by_name(path, value, words):
 
 def test_total_work_is_bounded():
     """Every single tensor is small enough, all together they are not."""
-    wide = 1 << 14
+    wide = 1 << 13
     steps = tuple(
         Linear(
             f"d{i}",
@@ -215,19 +215,46 @@ def test_total_work_is_bounded():
     conv = Linear(
         "c",
         "conv1d",
-        (8, time),
-        (128, time),
+        (16, time),
+        (16, time),
         16,
-        TensorSpec("w", (128, 8, 4097), 0),
-        TensorSpec("b", (128, 1), 16),
+        TensorSpec("w", (16, 16, 4097), 0),
+        TensorSpec("b", (16, 1), 16),
         padding=(4096, 0),
     )
-    pool = SumPool("s", (128, time), (128, 16), 16, Pool(1, 1 << 16))
-    flat = Reshape("r", (128, 16), (2048,), 16)
-    out = Linear("o", "dense", (2048,), (2,), 16, TensorSpec("ow", (2, 2048), 0), TensorSpec("ob", (2,), 16))
-    slow = Program("big", (8, time), 16, (0.0,), (1.0,), ("a", "b"), (conv, pool, flat, out))
+    pool = SumPool("s", (16, time), (16, 16), 16, Pool(1, 1 << 16))
+    flat = Reshape("r", (16, 16), (256,), 16)
+    out = Linear("o", "dense", (256,), (2,), 16, TensorSpec("ow", (2, 256), 0), TensorSpec("ob", (2,), 16))
+    slow = Program("big", (16, time), 16, (0.0,), (1.0,), ("a", "b"), (conv, pool, flat, out))
     with pytest.raises(ModelError, match="multiplications"):
         check(slow)
+
+
+def test_the_largest_array_of_one_clip_is_bounded():
+    """What a step makes on its way counts, not only what it hands on: windows of a maximum, a product before a pool."""
+    time, kernel = 1 << 16, 1 << 15
+    out = time - kernel + 1
+    pool = MaxPool("m", (1, time), (1, out), 16, Pool(kernel, 1))
+    narrow = SumPool("s", (1, out), (1, 2), 16, Pool(1, out - 1))
+    flat = Reshape("r", (1, 2), (2,), 16)
+    end = Linear("o", "dense", (2,), (2,), 16, TensorSpec("ow", (2, 2), 0), TensorSpec("ob", (2,), 16))
+    with pytest.raises(ModelError, match="largest array"):
+        check(Program("p", (1, time), 16, (0.0,), (1.0,), ("a", "b"), (pool, narrow, flat, end)))
+    product = Linear(
+        "c",
+        "conv1d",
+        (1, time),
+        (1024, 2),
+        16,
+        TensorSpec("cw", (1024, 1, 1), 0),
+        TensorSpec("cb", (1024, 1), 16),
+        sum_pool=Pool(1, time - 1),
+    )
+    flat = Reshape("r", (1024, 2), (2048,), 16)
+    end = Linear("o", "dense", (2048,), (2,), 16, TensorSpec("ow", (2, 2048), 0), TensorSpec("ob", (2,), 16))
+    with pytest.raises(ModelError, match="largest array"):
+        check(Program("p", (1, time), 16, (0.0,), (1.0,), ("a", "b"), (product, flat, end)))
+    assert PROGRAM.width == max(math.prod(CONV.linear_shape), 4 * 4 * 3)
 
 
 @pytest.mark.parametrize(

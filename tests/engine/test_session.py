@@ -110,7 +110,10 @@ def test_chunks_and_lanes_do_not_change_the_answer(
             logits, _ = cluster.run(x, "scores")
             assert np.abs(logits - expected).max() <= 2 * max(small.report.logit_errors)
             labels, _ = cluster.run(x, "label")
-            np.testing.assert_array_equal(labels, logits.argmax(axis=1))
+            top = np.sort(expected, axis=1)
+            sure = top[:, -1] - top[:, -2] > 2 * small.report.margin_bound
+            assert sure.any()
+            np.testing.assert_array_equal(labels[sure], expected.argmax(axis=1)[sure])
 
 
 def test_chunks_cover_every_batch_once(small: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:

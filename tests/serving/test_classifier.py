@@ -168,5 +168,11 @@ def test_a_cluster_of_processes_gives_the_same(labels_only: Classifier) -> None:
             np.testing.assert_array_equal(remote.predict(x), labels_only.predict(x))
             assert remote.last_cost is not None
             assert not remote.last_cost.encrypted
+            remote.predict(x[:1])
+            cost = remote.last_cost
+            assert sum(cost.bytes_sent) / 3 <= 260_000  # measured at the sockets, input sharing and opening apart
+            assert cost.rounds <= 45
+            assert cost.input_bytes > 0
+            assert cost.output_bytes > 0
         with pytest.raises(ConfigError, match="certificate folder"):
             Classifier(cluster=running.cluster)

@@ -6,15 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sottovoce.engine.errors import SottovoceError, TransportError
+from sottovoce.engine.transport.certificates import create_certificates, role_folder
+from sottovoce.engine.transport.tls import Identity, TlsContexts, load_tls
 from sottovoce.kernels.warmup import warm_up
+from sottovoce.models.compile import compile_graph
+from sottovoce.models.graph import Conv1d, Dense, Graph, Relu, Reshape
 from sottovoce.serving.client import RemoteCluster
 from sottovoce.serving.cluster import Cluster, free_addresses
 from sottovoce.serving.owner import deploy
@@ -25,16 +31,28 @@ DEADLINE_S = 2.0
 pytestmark = pytest.mark.slow
 
 
+def role_tls(folder: Path, role: Identity) -> TlsContexts:
+    """A role's certificates of `party_processes(folder, tls=True)`."""
+    return load_tls(folder / "certs" / role_folder(role))
+
+
 @contextmanager
-def party_processes(folder: Path) -> Iterator[tuple[Cluster, list[subprocess.Popen[str]]]]:
+def party_processes(folder: Path, *, tls: bool = False) -> Iterator[tuple[Cluster, list[subprocess.Popen[str]]]]:
     """Three `sottovoce party` processes on loopback; killed on leaving."""
     warm_up()
+    if tls:
+        create_certificates(folder / "certs", clients=["alice"], owners=["bob"])
     cluster = Cluster(free_addresses(3))
     (folder / "cluster.toml").write_text(cluster.to_toml())
     command = [sys.executable, "-m", "sottovoce", "party"]
-    options = ["--cluster", str(folder / "cluster.toml"), "--insecure-loopback", "--deadline", str(DEADLINE_S)]
+    options = ["--cluster", str(folder / "cluster.toml"), "--deadline", str(DEADLINE_S)]
+
+    def links(rank: int) -> list[str]:
+        certs = folder / "certs" / role_folder(Identity.party(rank))
+        return ["--certs", str(certs)] if tls else ["--insecure-loopback"]
+
     processes = [
-        subprocess.Popen([*command, str(rank), *options], cwd=folder, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, str(rank), *options, *links(rank)], cwd=folder, stderr=subprocess.PIPE, text=True)
         for rank in range(3)
     ]
     try:
@@ -70,6 +88,32 @@ def test_a_party_that_is_gone_ends_every_wait(tmp_path: Path, victim: int, fault
             assert status not in (0, None), message
             assert f"P{victim}" in message.splitlines()[-1]
             assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("victim", "fault"), [(1, signal.SIGKILL), (2, signal.SIGSTOP)], ids=["P1 killed", "P2 frozen"]
+)
+def test_a_party_that_goes_in_the_middle_of_a_request(tmp_path: Path, victim: int, fault: signal.Signals) -> None:
+    rng = np.random.default_rng(0)
+    nodes = (
+        Conv1d("conv", rng.normal(0, 0.5, (64, 1, 3)), rng.normal(0, 0.5, 64), padding=(1, 1)),
+        Relu("relu"),
+        Reshape("flatten"),
+        Dense("dense", rng.normal(0, 0.1, (3, 512)), rng.normal(0, 0.5, 3)),
+    )
+    compiled = compile_graph(Graph("wide", (1, 8), nodes, ("x", "y", "z"), (-1.0,), (1.0,)))
+    with party_processes(tmp_path, tls=True) as (cluster, processes):
+        deploy(compiled, cluster, role_tls(tmp_path, Identity("owner", "bob")), deadline_s=20)
+        with RemoteCluster(cluster, role_tls(tmp_path, Identity("client", "alice")), deadline_s=30) as client:
+            client.run(some_input(compiled, 1))
+            busy = threading.Timer(0.5, lambda: os.kill(processes[victim].pid, fault))
+            busy.start()
+            with pytest.raises(TransportError, match=r"P\d"):
+                client.run(some_input(compiled, 30_000))  # takes seconds
+            busy.join()
+        for rank, process in enumerate(processes):
+            if rank != victim:
+                assert process.wait(timeout=30) != 0
 
 
 def test_parties_wait_for_a_late_one(tmp_path: Path) -> None:

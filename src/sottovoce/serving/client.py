@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.backend.cpu import CpuBackend
-from sottovoce.engine.errors import FrameError, HandshakeError, TransportError
+from sottovoce.engine.errors import DeadlineError, FrameError, HandshakeError, PeerClosedError, TransportError
 from sottovoce.engine.program import OutputKind, from_json
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.session import Output, join_output, output_bytes, share_input
 from sottovoce.engine.transport.base import HEADER_BYTES
 from sottovoce.engine.transport.connection import Connection
+from sottovoce.engine.transport.frame import clean_reason
 from sottovoce.engine.transport.tls import Identity, TlsContexts
 from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.connect import connect_parties
@@ -28,6 +29,8 @@ from sottovoce.serving.cost import RequestCost, request_cost
 from sottovoce.serving.messages import CLASSIFY, MAX_CONTROL, MAX_MESSAGE, Answer, Offer, Request
 
 MAX_ANSWER = MAX_CONTROL + (128 << 10)
+GRACE_S = 1.0
+"""How long the other parties may take to say what is wrong, once one has failed."""
 
 
 class RemoteCluster:
@@ -46,7 +49,7 @@ class RemoteCluster:
         self._backend = CpuBackend()
         self._stack = ExitStack()
         self._pool = self._stack.enter_context(ThreadPoolExecutor(self.row.parties))
-        cancel = threading.Event()
+        self._cancel = threading.Event()
         try:
             self._connections = connect_parties(
                 cluster,
@@ -55,7 +58,7 @@ class RemoteCluster:
                 CLASSIFY,
                 deadline_s=deadline_s,
                 insecure_loopback=insecure_loopback,
-                cancel=cancel,
+                cancel=self._cancel,
             )
             for connection in self._connections:
                 self._stack.enter_context(connection)
@@ -63,7 +66,7 @@ class RemoteCluster:
             self._check_offers(offers, cluster.protocol)
             self.program = from_json(offers[0].program)
         except BaseException:  # also Ctrl-C: the threads must not wait for their deadline
-            cancel.set()
+            self._cancel.set()
             self.close()
             raise
         self.encrypted = all(o.encrypted for o in offers) and all(c.encrypted for c in self._connections)
@@ -105,13 +108,17 @@ class RemoteCluster:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _gather(self, ask: Any) -> list[tuple[Answer, Output]]:
+    def _gather(self, ask: Callable[[int], tuple[Answer, Output]]) -> list[tuple[Answer, Output]]:
         """Every party's answer; if one fails the connections are of no more use, and the plainest reason is raised."""
         futures = [self._pool.submit(ask, rank) for rank in range(self.row.parties)]
+        _, waiting = wait(futures, return_when=FIRST_EXCEPTION)
+        if waiting and wait(waiting, GRACE_S).not_done:
+            self._cancel.set()  # a party that is frozen would hold us for our whole deadline
         failures = [error for f in futures if (error := f.exception()) is not None]
         if failures:
             self.close()
-            raise min(failures, key=lambda e: not isinstance(e, RequestRefused))
+            plain = (RequestRefused, PeerClosedError, DeadlineError)
+            raise min(failures, key=lambda e: next((n for n, kind in enumerate(plain) if isinstance(e, kind)), 3))
         return [f.result() for f in futures]
 
     def _ask(self, rank: int, request: Request, slots: Sequence[NDArray[np.uint8]]) -> tuple[Answer, Output]:
@@ -122,7 +129,7 @@ class RemoteCluster:
         if answer.request != request.request:
             raise FrameError(f"P{rank}: answer: it belongs to another request")
         if answer.error:
-            raise RequestRefused(f"P{rank}: {answer.error}")
+            raise RequestRefused(f"P{rank}: {clean_reason(answer.error)}")
         raw = np.empty(output_bytes(self.program, request.batch, request.output), np.uint8)
         connection.recv_arrays([raw])
         data = raw.view("<u8") if request.output == "scores" else raw

@@ -14,6 +14,7 @@ MAX_MESSAGE: Final = MAX_JSON_BYTES + (8 << 10)
 MAX_CONTROL: Final = 4 << 10
 MAX_BATCH: Final = 1 << 16
 MAX_INPUT_ELEMENTS: Final = 1 << 24
+MAX_QUEUED_BYTES: Final = 1 << 30
 CONTROL_TAG: Final = 0x7000
 
 Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -85,12 +86,14 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Between parties: P_0 orders the requests, the others say whether they hold their share of one.
+    """Between parties, about the request `request` of `client`.
 
-    idle: P_0 has nothing to do and is alive.
+    From P_0: begin (who holds a share of this?), go (run it now), later (somebody does not hold it yet), drop (it
+    failed), idle (no work, but alive), stop. To P_0: accept, missing (no share yet), decline (not the same request).
     """
 
-    kind: Literal["begin", "accept", "decline", "go", "cancel", "idle", "stop"]
+    kind: Literal["begin", "accept", "missing", "decline", "go", "later", "drop", "idle", "stop"]
+    client: Annotated[str, msgspec.Meta(max_length=64)] = ""
     request: Id = bytes(16)
     batch: Annotated[int, msgspec.Meta(ge=0, le=MAX_BATCH)] = 0
     output: OutputKind = "label"

@@ -60,7 +60,7 @@ def deploy(
                 connection.send_arrays(slots[tensor.name][rank])
             if connection.recv_struct(Received, MAX_CONTROL).digest != program.digest:
                 raise HandshakeError(f"P{rank}: deploy: it confirms another program than the one that was sent")
-            say(f"P{rank} holds its shares of {program.parameters} parameters")
+            say(f"P{rank} holds its shares of {program.parameters} secret numbers")
 
         def wait_ready(rank: int) -> None:
             connections[rank].deadline_s = 2 * deadline_s

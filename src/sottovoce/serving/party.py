@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sottovoce.engine.backend.cpu import CpuBackend
-from sottovoce.engine.errors import FrameError, HandshakeError, ModelError, ProtocolError, TransportError
+from sottovoce.engine.errors import HandshakeError, ModelError, ProtocolError, TransportError
 from sottovoce.engine.keys import streams_of
 from sottovoce.engine.party import Party
 from sottovoce.engine.program import Program, from_json
@@ -26,10 +26,11 @@ from sottovoce.engine.transport.listener import Listener
 from sottovoce.engine.transport.mesh import MeshLane, connect_mesh
 from sottovoce.engine.transport.tls import TlsContexts
 from sottovoce.kernels.cpu.blocks import HAS_AES
-from sottovoce.serving.clients import ClientDesk
 from sottovoce.serving.cluster import Cluster
+from sottovoce.serving.desk import ClientDesk
 from sottovoce.serving.messages import CLASSIFY, DEPLOY, MAX_MESSAGE, Deploy, Offer, Ready, Received
-from sottovoce.serving.requests import Pending, RequestBook, Sequencer, reason_of
+from sottovoce.serving.requests import Pending, RequestBook, reason_of
+from sottovoce.serving.sequencer import Sequencer
 
 MAX_EARLY_CLIENTS = 64
 _SLICE_S = 0.1
@@ -75,11 +76,11 @@ class PartyServer:
             self._log(f"P{self.rank} listens at {host}:{port}{'' if self._tls else ', INSECURE: plain TCP'}")
             early: list[Connection] = []
             try:
-                owner = self._await_owner(listener, early)
-                if owner is None:
+                taken = self._await_model(listener, early)
+                if taken is None:
                     return
+                owner, deploy, program, tensors = taken
                 with owner:
-                    deploy, program, tensors = self._take_model(owner)
                     lanes = self._join(listener, deploy, program)
                     session = self._session(lanes, deploy, program, tensors)
                     del tensors
@@ -92,6 +93,18 @@ class PartyServer:
             self._answer(listener, early, lanes, session, deploy, max_requests)
 
     # Set-up.
+
+    def _await_model(
+        self, listener: Listener, early: list[Connection]
+    ) -> tuple[Connection, Deploy, Program, dict[str, AShare]] | None:
+        """The first model that an owner sends whole; a deployment that fails before that leaves the party as it was."""
+        while (owner := self._await_owner(listener, early)) is not None:
+            try:
+                return owner, *self._take_model(owner)
+            except (ModelError, TransportError) as error:
+                owner.close(reason_of(error))
+                self._log(f"{owner.identity}: deployment failed: {error}")
+        return None
 
     def _await_owner(self, listener: Listener, early: list[Connection]) -> Connection | None:
         """The first owner that wants to deploy; clients that come before wait for their offer."""
@@ -122,26 +135,22 @@ class PartyServer:
         return b""
 
     def _take_model(self, owner: Connection) -> tuple[Deploy, Program, dict[str, AShare]]:
-        try:
-            deploy = owner.recv_struct(Deploy, MAX_MESSAGE)
-            program = from_json(deploy.program)
-            if deploy.protocol != self.cluster.protocol or deploy.lanes != self.cluster.lanes:
-                raise HandshakeError(
-                    f"P{self.rank}: deploy: expected {self.cluster.protocol} on {self.cluster.lanes} lane(s), "
-                    f"got {deploy.protocol} on {deploy.lanes}"
-                )
-            tensors: dict[str, AShare] = {}
-            for tensor in program.tensors:
-                lengths = self.row.slot_bytes(self.rank, size(tensor.shape))
-                slots = [np.empty(length, np.uint8) for length in lengths]
-                owner.recv_arrays(slots)
-                tensors[tensor.name] = self.row.receive(
-                    self.rank, slots, tensor.shape, tensor.frac_bits, self._backend.fill
-                )
-        except (ModelError, HandshakeError, FrameError) as error:
-            owner.close(reason_of(error))
-            raise
-        self._log(f"P{self.rank} holds its shares of {program.parameters} parameters of {program.name}")
+        deploy = owner.recv_struct(Deploy, MAX_MESSAGE)
+        program = from_json(deploy.program)
+        if deploy.protocol != self.cluster.protocol or deploy.lanes != self.cluster.lanes:
+            raise HandshakeError(
+                f"P{self.rank}: deploy: expected {self.cluster.protocol} on {self.cluster.lanes} lane(s), "
+                f"got {deploy.protocol} on {deploy.lanes}"
+            )
+        tensors: dict[str, AShare] = {}
+        for tensor in program.tensors:
+            lengths = self.row.slot_bytes(self.rank, size(tensor.shape))
+            slots = [np.empty(length, np.uint8) for length in lengths]
+            owner.recv_arrays(slots)
+            tensors[tensor.name] = self.row.receive(
+                self.rank, slots, tensor.shape, tensor.frac_bits, self._backend.fill
+            )
+        self._log(f"P{self.rank} holds its shares of {program.name}: {program.parameters} secret numbers")
         owner.send_message(Received(program.digest))
         return deploy, program, tensors
 
@@ -189,9 +198,7 @@ class PartyServer:
         encrypted = all(lane.transport.encrypted for lane in lanes)
         offer = Offer(self.rank, self.row.name, deploy.session, deploy.program, encrypted)
         book = RequestBook()
-        desk = ClientDesk(
-            self.row, session.program, offer, book, self._backend.fill, deadline_s=self._deadline_s, log=self._log
-        )
+        desk = ClientDesk(self.row, session.program, offer, book, deadline_s=self._deadline_s, log=self._log)
         for connection in early:
             desk.take(connection)
         acceptor = threading.Thread(target=self._accept, args=(listener, desk, ended), name="accept", daemon=True)
@@ -219,7 +226,10 @@ class PartyServer:
 
     def _run(self, session: Session, book: RequestBook, pending: Pending) -> None:
         try:
-            pending.output, pending.stats = session.run(pending.share, pending.request.output)
+            program, request = session.program, pending.request
+            shape = (request.batch, *program.input_shape)
+            share = self.row.receive(self.rank, pending.slots, shape, program.input_frac_bits, self._backend.fill)
+            pending.output, pending.stats = session.run(share, request.output)
         except BaseException as error:
             book.finish(pending, reason_of(error))
             raise

@@ -1,6 +1,7 @@
-"""The requests that a party holds its share of, and the order in which all parties run them.
+"""The requests that a party holds its share of.
 
-P_0 orders: it announces each request, the others say whether they hold their share of it, and all run it or none.
+A request is known by the client that made it *and* by the id that the client chose: two clients that use one id have
+two requests, and a share of one is never computed on with shares of the other.
 """
 
 from __future__ import annotations
@@ -8,55 +9,80 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from sottovoce.engine.errors import FrameError, SottovoceError
-from sottovoce.engine.protocols.base import AShare
+from sottovoce.engine.errors import SottovoceError
 from sottovoce.engine.session import Output, RunStats
-from sottovoce.engine.transport.base import Transport
-from sottovoce.serving.messages import CONTROL_TAG, MAX_CONTROL, Control, Request
+from sottovoce.serving.messages import MAX_QUEUED_BYTES, Request
 
 MAX_QUEUE: Final = 64
 REASON_CHARS: Final = 500
-_SLICE_S: Final = 0.1
-# In deadlines. A reply takes one where a share is missing; who waits for the verdict waits longer, so that the party
-# that is really gone is named; without work P_0 speaks up three times a deadline.
-_REPLY_WAITS: Final = 2.0
-_VERDICT_WAITS: Final = 3.0
-_IDLE_WAITS: Final = 2.0
-_IDLE_EVERY: Final = 1 / 3
+ABANDONED: Final = "the client has gone"
+
+Key = tuple[str, bytes]
+"""The client's identity, as its certificate says it, and the request id."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pending:
-    """A request whose share is here. `done` is set once there is an output or an error."""
+    """A request whose share is here. `done` is set once there is an output or an error.
 
+    slots: the share's bytes as they came; seeds are expanded only when the request is run.
+    """
+
+    client: str
     request: Request
-    share: AShare = field(repr=False)
+    slots: Sequence[NDArray[np.uint8]] = field(repr=False)
+    arrived: float = field(default_factory=time.monotonic)
+    abandoned: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     error: str = ""
     output: Output | None = field(default=None, repr=False)
     stats: RunStats | None = None
 
+    @property
+    def key(self) -> Key:
+        """What makes it this request."""
+        return self.client, self.request.request
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its share arrived."""
+        return time.monotonic() - self.arrived
+
 
 class RequestBook:
-    """Requests that wait at one party. Thread-safe."""
+    """Requests that wait at one party, in order of arrival. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._order: deque[Pending] = deque()
-        self._waiting: dict[bytes, Pending] = {}
+        self._waiting: dict[Key, Pending] = {}
+        self._bytes = 0
         self._over = ""
 
     @property
     def over(self) -> str:
         """Why no request is taken any more; empty while they are."""
         return self._over
+
+    def reserve(self, nbytes: int) -> bool:
+        """Set memory aside for a share that is about to arrive; False if there is no room."""
+        with self._changed:
+            if self._bytes + nbytes > MAX_QUEUED_BYTES:
+                return False
+            self._bytes += nbytes
+        return True
+
+    def release(self, nbytes: int) -> None:
+        """Give memory back."""
+        with self._changed:
+            self._bytes -= nbytes
 
     def add(self, pending: Pending) -> str:
         """Take a request; the reason if that is not possible."""
@@ -65,38 +91,62 @@ class RequestBook:
                 return self._over
             if len(self._waiting) >= MAX_QUEUE:
                 return f"busy: {MAX_QUEUE} requests are waiting; try again later"
-            if pending.request.request in self._waiting:
-                return "a request with this id is waiting already"
-            self._waiting[pending.request.request] = pending
+            if pending.key in self._waiting:
+                return "a request of this client with this id is waiting already"
+            self._waiting[pending.key] = pending
             self._order.append(pending)
             self._changed.notify_all()
         return ""
 
     def oldest(self, wait_s: float) -> Pending | None:
-        """The request that came first among those that nobody has taken; None if none comes in time."""
+        """Take the request that came first; None if none comes in time."""
         with self._changed:
             if not self._order:
                 self._changed.wait(wait_s)
             return self._order.popleft() if self._order else None
 
-    def find(self, request: bytes, wait_s: float) -> Pending | None:
-        """Take the request with this id; None if it does not come in time."""
-        end = time.monotonic() + wait_s
+    def take(self, key: Key, wait_s: float) -> Pending | None:
+        """Take this request; None if it does not come in time."""
         with self._changed:
-            while (pending := self._waiting.get(request)) is None:
-                left = end - time.monotonic()
-                if left <= 0:
-                    return None
-                self._changed.wait(left)
-            self._order.remove(pending)
+            if not self._changed.wait_for(lambda: key in self._waiting, wait_s):
+                return None
+            pending = self._waiting[key]
+            if pending in self._order:
+                self._order.remove(pending)
         return pending
+
+    def put_back(self, pending: Pending) -> None:
+        """A request that was taken and cannot run yet: behind the others."""
+        with self._changed:
+            if not pending.abandoned:
+                self._order.append(pending)
+                return
+        self.finish(pending, ABANDONED)
+
+    def abandon(self, pending: Pending) -> None:
+        """Its client has gone. A request that was taken already runs to its end, as it does at the other parties."""
+        with self._changed:
+            pending.abandoned = True
+            taken = pending not in self._order
+        if not taken:
+            self.finish(pending, ABANDONED)
 
     def finish(self, pending: Pending, error: str = "") -> None:
         """Wake whoever waits for the request."""
         with self._changed:
-            self._waiting.pop(pending.request.request, None)
+            self._waiting.pop(pending.key, None)
+            if pending in self._order:
+                self._order.remove(pending)
         pending.error = error
+        pending.slots = ()
         pending.done.set()
+
+    def expire(self, age_s: float, reason: str) -> None:
+        """End requests that nobody has taken for so long."""
+        with self._changed:
+            old = [pending for pending in self._order if pending.age_s > age_s]
+        for pending in old:
+            self.finish(pending, reason)
 
     def close(self, reason: str) -> None:
         """Take no more requests; those that wait end with the reason."""
@@ -106,101 +156,6 @@ class RequestBook:
             self._order.clear()
         for pending in left:
             self.finish(pending, reason)
-
-
-class Sequencer:
-    """One party's part in agreeing on the next request, over lane 0 and never while a request runs."""
-
-    def __init__(self, transport: Transport, book: RequestBook, deadline_s: float, stopped: Callable[[], bool]) -> None:
-        self._transport = transport
-        self._book = book
-        self._deadline_s = deadline_s
-        self._stopped = stopped
-        self._others = range(1, transport.parties)
-
-    def next(self) -> Pending | None:
-        """The request to run now, the same at all parties; None when it is time to stop."""
-        return self._lead() if self._transport.rank == 0 else self._follow()
-
-    def say_stop(self) -> None:
-        """P_0: no more requests."""
-        if self._transport.rank == 0:
-            for peer in self._others:
-                self._say(peer, Control("stop"))
-
-    def _lead(self) -> Pending | None:
-        spoke = time.monotonic()
-        while not self._stopped():
-            pending = self._book.oldest(_SLICE_S)
-            if pending is None:
-                if time.monotonic() - spoke > _IDLE_EVERY * self._deadline_s:
-                    for peer in self._others:
-                        self._say(peer, Control("idle"))
-                    spoke = time.monotonic()
-                continue
-            declined = self._propose(pending.request)
-            if not declined:
-                return pending
-            self._book.finish(pending, declined)
-            spoke = time.monotonic()
-        return None
-
-    def _propose(self, request: Request) -> str:
-        """Ask all others; empty if all hold their share, else who does not and why."""
-        for peer in self._others:
-            self._say(peer, Control("begin", request.request, request.batch, request.output))
-        replies = {peer: self._hear(peer, _REPLY_WAITS) for peer in self._others}
-        for peer, reply in replies.items():
-            if reply.request != request.request or reply.kind not in ("accept", "decline"):
-                raise FrameError(f"P0: request: expected accept or decline from P{peer}, got {reply.kind}")
-        declined = "; ".join(f"P{peer}: {reply.reason}" for peer, reply in replies.items() if reply.kind == "decline")
-        for peer in self._others:
-            self._say(peer, Control("cancel" if declined else "go", request.request))
-        return declined
-
-    def _follow(self) -> Pending | None:
-        me = f"P{self._transport.rank}: request"
-        while True:
-            begin = self._hear(0, _IDLE_WAITS)
-            if begin.kind == "idle":
-                continue
-            if begin.kind == "stop":
-                return None
-            if begin.kind != "begin":
-                raise FrameError(f"{me}: expected begin from P0, got {begin.kind}")
-            pending = self._book.find(begin.request, self._deadline_s)
-            refusal = self._refusal(pending, begin)
-            self._say(0, Control("decline" if refusal else "accept", begin.request, reason=refusal))
-            verdict = self._hear(0, _VERDICT_WAITS)
-            if verdict.request != begin.request or verdict.kind not in ("go", "cancel"):
-                raise FrameError(f"{me}: expected go or cancel from P0, got {verdict.kind}")
-            if pending is None:
-                continue
-            if verdict.kind == "go" and not refusal:
-                return pending
-            self._book.finish(pending, refusal or "another party does not hold its share of this request")
-
-    def _refusal(self, pending: Pending | None, begin: Control) -> str:
-        if pending is None:
-            return f"the client did not send this party its share in {self._deadline_s:g} s"
-        if (pending.request.batch, pending.request.output) != (begin.batch, begin.output):
-            return "the client asked this party for another batch or output than P0"
-        return ""
-
-    def _say(self, peer: int, message: Control) -> None:
-        self._transport.send(peer, CONTROL_TAG, [np.frombuffer(msgspec.msgpack.encode(message), np.uint8)])
-
-    def _hear(self, peer: int, deadlines: float) -> Control:
-        transport = self._transport
-        transport.deadline_s, usual = deadlines * self._deadline_s, transport.deadline_s
-        try:
-            data = transport.recv_bytes(peer, CONTROL_TAG, MAX_CONTROL)
-        finally:
-            transport.deadline_s = usual
-        try:
-            return msgspec.msgpack.decode(data, type=Control)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise FrameError(f"P{transport.rank}: from P{peer}: expected a control message, got other bytes") from None
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.engine.errors import FrameError, PeerClosedError, SottovoceError
-from sottovoce.engine.prg import Fill
+from sottovoce.engine.errors import FrameError, PeerClosedError, SottovoceError, TransportError
 from sottovoce.engine.program import Program
-from sottovoce.engine.protocols.base import AShare, size
+from sottovoce.engine.protocols.base import size
 from sottovoce.engine.protocols.table import ProtocolRow
 from sottovoce.engine.session import RunStats
 from sottovoce.engine.transport.connection import Connection
@@ -20,7 +20,9 @@ from sottovoce.serving.messages import MAX_CONTROL, MAX_INPUT_ELEMENTS, Answer, 
 from sottovoce.serving.requests import REASON_CHARS, Pending, RequestBook
 
 MAX_CLIENTS: Final = 64
+MAX_PER_CLIENT: Final = 16
 CLIENT_IDLE_S: Final = 24 * 3600.0
+_LOOK_S: Final = 0.5
 
 
 class ClientDesk:
@@ -32,7 +34,6 @@ class ClientDesk:
         program: Program,
         offer: Offer,
         book: RequestBook,
-        fill: Fill,
         *,
         deadline_s: float,
         log: Callable[[str], None],
@@ -41,22 +42,22 @@ class ClientDesk:
         self._program = program
         self._offer = offer
         self._book = book
-        self._fill = fill
         self._deadline_s = deadline_s
         self._log = log
         self._changed = threading.Condition()
-        self._clients = 0
+        self._clients: Counter[str] = Counter()
         self._answering = 0
 
     def take(self, connection: Connection) -> None:
         """Serve a client in a thread of its own, or tell it that there is no room."""
-        with self._changed:
-            full = self._clients >= MAX_CLIENTS
-            self._clients += not full
-        if full:
-            connection.close(f"busy: {MAX_CLIENTS} clients are connected; try again later")
-            return
         name = str(connection.identity)
+        with self._changed:
+            full = self._clients.total() >= MAX_CLIENTS or self._clients[name] >= MAX_PER_CLIENT
+            self._clients[name] += not full
+        if full:
+            most = f"{MAX_CLIENTS} connections, {MAX_PER_CLIENT} of one client"
+            connection.close(f"busy: at most {most}; try again later")
+            return
         threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True).start()
 
     def drain(self, wait_s: float) -> None:
@@ -76,34 +77,49 @@ class ClientDesk:
             self._log(f"{connection.identity}: {error}")
         finally:
             with self._changed:
-                self._clients -= 1
+                self._clients[str(connection.identity)] -= 1
 
     def _one_request(self, connection: Connection) -> None:
         connection.deadline_s = CLIENT_IDLE_S
         request = connection.recv_struct(Request, MAX_CONTROL)
         connection.deadline_s = self._deadline_s
-        pending = Pending(request, self._receive_share(connection, request))
-        with self._changed:
-            self._answering += 1
+        lengths = self._slot_bytes(connection, request)
+        if not self._book.reserve(sum(lengths)):
+            connection.close("busy: no memory for another request; try again later")
+            raise FrameError(f"request of {request.batch} clips: no memory for its share")
         try:
-            self._answer(connection, pending)
-        finally:
+            slots: list[NDArray[np.uint8]] = [np.empty(n, np.uint8) for n in lengths]
+            connection.recv_arrays(slots)
             with self._changed:
-                self._answering -= 1
-                self._changed.notify_all()
+                self._answering += 1
+            try:
+                self._answer(connection, Pending(str(connection.identity), request, slots))
+            finally:
+                with self._changed:
+                    self._answering -= 1
+                    self._changed.notify_all()
+        finally:
+            self._book.release(sum(lengths))
 
     def _answer(self, connection: Connection, pending: Pending) -> None:
         request, error = pending.request, self._book.add(pending)
-        if not error:
-            pending.done.wait()
-            error = pending.error
+        while not error and not pending.done.wait(_LOOK_S):
+            try:
+                connection.check_open("request")
+            except TransportError:
+                self._book.finish(
+                    pending, "the client has gone"
+                )  # unless it runs already: then nobody reads the answer
+                raise
+        error = error or pending.error
         if error or pending.output is None or pending.stats is None:
             connection.send_message(Answer(request.request, error=error[:REASON_CHARS] or "no result"))
             return
         connection.send_message(_measured(request, pending.stats))
         connection.send_arrays([pending.output.data])
 
-    def _receive_share(self, connection: Connection, request: Request) -> AShare:
+    def _slot_bytes(self, connection: Connection, request: Request) -> tuple[int, ...]:
+        """Lengths of the slots that follow; a request that is not offered ends the connection."""
         rank, program = self._offer.rank, self._program
         elements = request.batch * size(program.input_shape)
         if elements > MAX_INPUT_ELEMENTS or request.output not in program.outputs:
@@ -114,10 +130,7 @@ class ClientDesk:
             )
             connection.close(refusal)
             raise FrameError(refusal)
-        slots: list[NDArray[np.uint8]] = [np.empty(n, np.uint8) for n in self._row.slot_bytes(rank, elements)]
-        connection.recv_arrays(slots)
-        shape = (request.batch, *program.input_shape)
-        return self._row.receive(rank, slots, shape, program.input_frac_bits, self._fill)
+        return self._row.slot_bytes(rank, elements)
 
 
 def _measured(request: Request, stats: RunStats) -> Answer:
