@@ -69,7 +69,9 @@ def objects() -> Iterator[Any]:
     yield from (Left(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS), Right(WORDS, WORDS, WORDS, WORDS))
     yield from (streams, streams.masks, party, Rep3(party), Output("label", 4, WORDS), PairKey("chacha20", KEY))
     yield MeshLane(0, party.transport, {1: "chacha20"}, {1: KEY})
-    yield Pending(Request(bytes(16), 1, "label"), a, output=Output("label", 4, WORDS))
+    yield Pending(
+        "client alice", Request(bytes(16), 1, "label"), [WORDS.view(np.uint8)], output=Output("label", 4, WORDS)
+    )
     yield FeatureBatch(np.full((1, 40), float(MARK)), (0,), ("a.wav",), ())
 
 

@@ -80,8 +80,12 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> Weights:
             arrays = {name: archive[name] for name in SHAPES}
     except ModelError:
         raise
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as problem:
-        raise ModelError(f"weights {where}: expected an npz file of arrays, got {problem}") from None
+    except OSError as problem:
+        raise ModelError(
+            f"weights {where}: expected an npz file of arrays, got: {problem.strerror or problem}"
+        ) from None
+    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise ModelError(f"weights {where}: expected an npz file of arrays, got something else") from None
     for name, shape in SHAPES.items():
         array = arrays[name]
         if array.dtype != np.float32 or array.shape != shape:

@@ -136,7 +136,10 @@ class RemoteCluster:
         return answer, Output(request.output, request.batch, data)
 
     def _offer(self, connection: Connection) -> Offer:
-        return connection.recv_struct(Offer, MAX_MESSAGE)
+        try:
+            return connection.recv_struct(Offer, MAX_MESSAGE)
+        except DeadlineError as error:
+            raise DeadlineError(f"{error}; has its model been deployed (`sottovoce deploy`)?") from None
 
     def _check_offers(self, offers: Sequence[Offer], protocol: str) -> None:
         for rank, offer in enumerate(offers):

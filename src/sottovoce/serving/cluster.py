@@ -33,6 +33,9 @@ class Cluster:
             raise ConfigError(
                 f"cluster: {self.protocol} needs the addresses of {expected} parties, got {len(self.addresses)}"
             )
+        for rank, address in enumerate(self.addresses):
+            if (first := self.addresses.index(address)) != rank:
+                raise ConfigError(f"cluster: expected an address for each party, got that of P{first} for P{rank} too")
         if not 1 <= self.lanes <= MAX_LANES:
             raise ConfigError(f"cluster: lanes: expected 1 to {MAX_LANES}, got {self.lanes}")
 

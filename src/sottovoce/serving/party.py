@@ -117,6 +117,7 @@ class PartyServer:
                 return connection
             if purpose == CLASSIFY and len(early) < MAX_EARLY_CLIENTS:
                 early.append(connection)
+                self._log(f"{connection.identity} waits: P{self.rank} has no model yet (its owner: `sottovoce deploy`)")
             else:
                 connection.close("this party waits for a model and has no room for more clients")
         for connection in early:
@@ -245,6 +246,6 @@ class PartyServer:
                 continue
             purpose = self._purpose(connection)
             if purpose == DEPLOY:
-                connection.close("this party serves a model already; restart it to deploy another")
+                connection.close("this party serves a model already; to deploy another, restart all parties")
             elif purpose == CLASSIFY:
                 desk.take(connection)
