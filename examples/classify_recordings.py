@@ -68,8 +68,13 @@ def stream(classifier: Classifier, paths: Sequence[Path], count: int) -> None:
 
 
 def scores(classifier: Classifier, path: Path) -> None:
-    """The three best labels with their scores."""
-    for place in classifier.classify(path, top_k=3):
+    """The three best labels with their scores. A single bad file raises."""
+    try:
+        places = classifier.classify(path, top_k=3)
+    except InputError as error:
+        print(f"  {path.name}: {error}")
+        return
+    for place in places:
         print(f"  {place['label']}: {place['score']:.3f}")
 
 
@@ -77,6 +82,8 @@ def features(classifier: Classifier, paths: Sequence[Path]) -> None:
     """Feature arrays, in the manner of scikit-learn: (clips, 40) in, labels or probabilities out."""
     extracted = extract_features(paths)
     print(f"  features {extracted.features.shape}, {len(extracted.failed)} bad")
+    if len(extracted.features) == 0:
+        return
     print("  predict:", list(map(str, classifier.predict(extracted.features))))
     print("  predict_proba:", np.round(classifier.predict_proba(extracted.features).max(axis=1), 3).tolist())
 

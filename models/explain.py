@@ -1,12 +1,10 @@
-"""What a compiled model costs, layer by layer: as data (`explain`) and as a table for a terminal (`render`)."""
+"""What a compiled model costs, layer by layer, as data; the command line makes tables of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from rich.table import Table
 
 from sottovoce.engine import program as ir
 from sottovoce.models.compile import Compiled, LayerReport
@@ -153,57 +151,3 @@ def _maximum_comparisons(pool: ir.Pool, time: int) -> int:
         start = position * pool.stride - pool.padding[0]
         total += min(start + pool.kernel, time) - max(start, 0) - 1
     return total
-
-
-def render(explanation: Explanation) -> Table:
-    """A table; the columns of a cost model and of the proof only if there is one."""
-    priced = explanation.total.rounds is not None
-    proven = any(row.proof is not None for row in explanation.rows)
-    table = Table(title=_title(explanation), caption=_caption(explanation), show_footer=False)
-    table.add_column("layer")
-    table.add_column("kind")
-    table.add_column("shape")
-    names = ["parameters", "multiplications", "ReLUs", "comparisons", "m", "fraction bits"]
-    names += ["rounds", "bytes"] if priced else []
-    names += ["values within", "error at most"] if proven else []
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in explanation.rows:
-        table.add_row(*_cells(row, priced, proven))
-    table.add_section()
-    table.add_row(*_cells(explanation.total, priced, proven))
-    return table
-
-
-def _title(explanation: Explanation) -> str:
-    ranges = "CALIBRATED ranges, not proven" if explanation.calibrated else "proven ranges"
-    clips = "1 clip" if explanation.batch == 1 else f"{explanation.batch} clips"
-    return f"{explanation.model}, {clips}, {ranges}"
-
-
-def _caption(explanation: Explanation) -> str:
-    total = explanation.total
-    lines = [f"{explanation.model_parameters:,} model parameters, shared as {total.secret_elements:,} ring elements"]
-    if explanation.margin_bound is not None:
-        bound = explanation.margin_bound
-        lines.append(f"same label as in exact arithmetic if the two largest logits differ by more than {bound:.3g}")
-    if explanation.rewrites:
-        lines.append("rewrites: " + "; ".join(explanation.rewrites))
-    return "\n".join(lines)
-
-
-def _cells(row: Row, priced: bool, proven: bool) -> list[str]:
-    counts = (row.parameters, row.multiplications, row.relus, row.comparisons)
-    cells = [row.name, row.kind, f"{_shape(row.in_shape)} -> {_shape(row.out_shape)}"]
-    cells += [f"{count:,}" if count else "" for count in counts]
-    cells += ["" if value is None else str(value) for value in (row.compare_bits, row.frac_bits)]
-    if priced:
-        cells += ["" if value is None else f"{value:,}" for value in (row.rounds, row.bytes_sent)]
-    if proven:
-        proof = row.proof
-        cells += ["", ""] if proof is None else [f"{proof.low:.4g} … {proof.high:.4g}", f"{proof.error:.2g}"]
-    return cells
-
-
-def _shape(shape: ir.Shape) -> str:
-    return "x".join(map(str, shape))

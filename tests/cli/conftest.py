@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,14 @@ def _compile_once(
         return compiled_models[key]
 
     monkeypatch.setattr("sottovoce.serving.classifier.compile_graph", compile_once)
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Scripts start background jobs with SIGINT ignored, and children inherit that: these tests interrupt theirs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True, slots=True)

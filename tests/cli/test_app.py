@@ -95,6 +95,7 @@ def test_every_error_has_its_status(error: errors.SottovoceError, status: int) -
     ("error", "status", "text"),
     [
         (errors.ConfigError("two\nlines"), 2, "sottovoce: error: two lines\n"),
+        (FileExistsError(17, "File exists", "a\nb"), 2, "sottovoce: error: explain: File exists: a\\nb\n"),
         (KeyboardInterrupt(), 130, "sottovoce: interrupted\n"),
         (KeyError("name"), 70, "sottovoce: internal error: KeyError: 'name' (SOTTOVOCE_DEBUG=1 shows where)\n"),
     ],
@@ -119,6 +120,26 @@ def test_a_reader_that_goes_away_gets_no_complaint(tmp_path: Path) -> None:
     result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=50, check=False)
     os.close(write)
     assert (result.returncode, result.stderr) == (Exit.SOME_FAILED, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(("arguments", "what"), [(["certs", "new"], "certs"), (["--version"], "output")])
+def test_output_that_cannot_be_written_is_status_2(arguments: list[str], what: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sottovoce", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=50,
+            check=False,
+            env=environment,
+            cwd=tmp_path,
+        )
+    assert result.stderr == f"sottovoce: error: {what}: No space left on device: standard output\n"
+    assert result.returncode == Exit.USAGE
 
 
 def test_the_public_names_are_those_of_the_rooms() -> None:

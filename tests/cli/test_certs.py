@@ -10,12 +10,14 @@ from tests.cli.conftest import RunCommand
 
 from sottovoce.cli.exits import Exit
 from sottovoce.engine.transport.tls import Identity, load_tls
+from sottovoce.serving.cluster import load_cluster
 
 
 def test_each_role_gets_its_own(command: RunCommand, tmp_path: Path) -> None:
     folder = tmp_path / "new"
     roles_wanted = ("--client", "ann", "--client", "abe", "--owner", "boss")
-    ran = command("certs", folder, *roles_wanted, "--host", "1=p1.example.org", "--host", "2=::1")
+    hosts = ("--host", "0=10.0.0.1", "--host", "1=p1.example.org", "--host", "2=::1")
+    ran = command("certs", folder, *roles_wanted, *hosts)
     assert ran.status == Exit.OK
     roles = {"party0", "party1", "party2", "client-ann", "client-abe", "owner-boss"}
     assert {path.name for path in folder.iterdir()} == roles | {"authority"}
@@ -24,25 +26,48 @@ def test_each_role_gets_its_own(command: RunCommand, tmp_path: Path) -> None:
     assert load_tls(folder / "party1").identity == Identity.party(1)
     assert load_tls(folder / "owner-boss").identity == Identity("owner", "boss")
     assert "party 1 (p1.example.org)" in ran.out and "offline" in ran.out
+    assert "Save these lines as cluster.toml" in ran.out and "--host" not in ran.out
     sample = tomllib.loads(ran.out[ran.out.index("  protocol =") :])
-    assert sample["parties"] == ["HOST0:7100", "p1.example.org:7100", "[::1]:7100"]
+    assert sample["parties"] == ["10.0.0.1:7100", "p1.example.org:7100", "[::1]:7100"]
+
+
+def test_without_hosts_the_cluster_is_this_machine(command: RunCommand, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    ran = command("certs", tmp_path / "new", "--cluster-file", file)
+    assert ran.status == Exit.OK and str(file) in ran.out and "--host RANK=HOST" in ran.out
+    assert load_cluster(file).addresses == tuple(("127.0.0.1", port) for port in (7100, 7101, 7102))
+    again = command("certs", tmp_path / "other", "--cluster-file", file)
+    assert again.status == Exit.USAGE and "--cluster-file: " in again.err and "nothing is overwritten" in again.err
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "text"),
     [
-        ["--parties", "1"],
-        ["--days", "0"],
-        ["--host", "p1.example.org"],
-        ["--host", "7=p1.example.org"],
-        ["--client", "Not A Name"],
-        ["--owner", "bob", "--owner", "bob"],
+        (["--parties", "1"], "--parties: expected 3 (rep3), got 1"),
+        (["--parties", "2"], "--parties: expected 3 (rep3), got 2"),
+        (["--days", "0"], "--days: expected 1 to 3650, got 0"),
+        (["--host", "p1.example.org"], "--host: expected RANK=HOST"),
+        (["--host", "7=p1.example.org"], "--host: expected one for each"),
+        (["--host", "0=p0.example.org"], "--host: expected one for each"),
+        (["--client", "Not A Name"], "not an identity"),
+        (["--client", "alice", "--client", "alice"], "--client: 'alice' is given twice"),
+        (["--owner", "bob", "--owner", "bob"], "--owner: 'bob' is given twice"),
+        (["--cluster-file", "no/such/folder/cluster.toml"], "--cluster-file: no folder"),
     ],
 )
-def test_a_bad_option_leaves_nothing_behind(options: list[str], command: RunCommand, tmp_path: Path) -> None:
+def test_a_bad_option_leaves_nothing_behind(options: list[str], text: str, command: RunCommand, tmp_path: Path) -> None:
     ran = command("certs", tmp_path / "new", *options)
     assert (ran.status, ran.out) == (Exit.USAGE, "")
+    assert text in ran.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(command: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    ran = command("certs", tmp_path / "file" / "new")
+    assert ran.status == Exit.USAGE
+    assert ran.err == f"sottovoce: error: certs: File exists: {tmp_path / 'file'}\n"
 
 
 def test_nothing_is_overwritten(command: RunCommand, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_deploy_then_classify(command: RunCommand, encrypted: Deployment, clip: 
     # Labels only, unless the owner allows more.
     refused = command("classify", clip, "--scores", *encrypted.client)
     assert (refused.status, refused.out) == (Exit.USAGE, "")
-    assert "labels only" in refused.err
+    assert "labels only (owner: sottovoce deploy --scores)" in refused.err
 
 
 def test_plain_tcp_and_calibration_are_marked(
@@ -91,6 +91,7 @@ def test_the_wrong_certificates_are_status_2(command: RunCommand, encrypted: Dep
         (("classify", clip, *common, encrypted.certs / "owner-bob"), "the certificate of a client, got that of owner"),
         (("deploy", *common, encrypted.certs / "client-alice"), "the certificate of an owner, got that of client"),
         (("party", 0, *common, encrypted.certs / "party1"), "the certificate of party 0, got that of party 1"),
+        (("party", 3, *common, encrypted.certs / "party1"), "RANK: expected 0, 1 or 2, got 3"),
         (("classify", clip, *common, encrypted.certs / "nobody"), "expected ca.pem"),
         (("classify", clip, "--cluster", encrypted.cluster), "expected this client's certificate folder"),
         (("party", 0, *common, encrypted.certs / "party0", "--insecure-loopback"), "give one of them"),

@@ -129,6 +129,13 @@ def test_a_taken_port_is_replaced_once(
         assert "Alice's label: calm" in ran.out
 
 
+def test_logs_that_cannot_be_kept_are_said_before_anything_starts(command: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("x")
+    ran = command("demo", "--keep-logs", tmp_path / "logs")
+    assert (ran.status, ran.out) == (Exit.USAGE, "")
+    assert ran.err == f"sottovoce: error: --keep-logs: File exists: {tmp_path / 'logs'}\n"
+
+
 def test_a_process_that_fails_is_named_with_its_last_lines(
     command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

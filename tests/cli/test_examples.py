@@ -9,6 +9,21 @@ from pathlib import Path
 from sottovoce.models.speech.ravdess import LABELS
 
 
+def test_a_file_that_is_no_recording(repository: Path, tmp_path: Path) -> None:
+    script = repository / "examples" / "classify_recordings.py"
+    (tmp_path / "text.wav").write_text("not a recording")
+    result = subprocess.run(
+        [sys.executable, str(script), "text.wav"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("text.wav: recording text.wav: expected a sound file") == 2
+
+
 def test_classify_recordings(repository: Path, tmp_path: Path) -> None:
     script = repository / "examples" / "classify_recordings.py"
     result = subprocess.run(

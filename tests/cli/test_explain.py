@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
+import pytest
+from rich.console import Console
 from tests.cli.conftest import RunCommand
 
+from sottovoce.cli import explain
 from sottovoce.cli.exits import Exit
 
 
@@ -23,7 +28,7 @@ def test_the_paper_s_figures(command: RunCommand) -> None:
         "input sharing",
         "public",
     ):
-        assert text in ran.out
+        assert text in " ".join(ran.out.split())
 
 
 def test_predicted_is_measured(command: RunCommand, clip: Path) -> None:
@@ -38,6 +43,31 @@ def test_predicted_is_measured(command: RunCommand, clip: Path) -> None:
     assert total["multiplications"] == 2 * 855_040
     assert predicted["margin_bound"] > 0 and predicted["rewrites"]
     assert predicted["input_sharing_bytes"] > 0 and predicted["output_opening_bytes"] > 0
+
+
+def test_it_fits_into_80_columns(command: RunCommand) -> None:
+    for options in ((), ("--batch", 256), ("--protocol", "plain")):
+        lines = command("explain", *options).out.splitlines()
+        assert len(lines) > 20 and max(map(len, lines)) <= 80
+
+
+def test_on_a_terminal_of_80_columns_no_number_is_cut(command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = command("explain", "--batch", 256).out
+    wide = explain.stdout_console()
+
+    def terminal() -> Console:
+        return Console(file=sys.stdout, width=80, force_terminal=True, no_color=True, highlight=False, markup=False)
+
+    monkeypatch.setattr(explain, "stdout_console", terminal)
+    shown = re.sub("\x1b\\[[0-9;]*m", "", command("explain", "--batch", 256).out)
+    assert wide.width > 80 and shown == piped
+
+
+def test_an_unknown_protocol_is_status_2(command: RunCommand) -> None:
+    for arguments in (("explain",), ("classify", "a.wav")):
+        ran = command(*arguments, "--protocol", "rep4")
+        assert (ran.status, ran.out) == (Exit.USAGE, "")
+        assert "--protocol: expected rep3 or plain, got 'rep4'" in ran.err
 
 
 def test_plain_costs_no_message(command: RunCommand) -> None:

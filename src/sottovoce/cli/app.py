@@ -11,6 +11,7 @@ import traceback
 from sottovoce import __version__
 from sottovoce.cli import certs, classify, demo, deploy, explain, party
 from sottovoce.cli.exits import MEANING, Exit, exit_for
+from sottovoce.cli.output import printable
 from sottovoce.engine.errors import SottovoceError
 
 DEBUG_VARIABLE = "SOTTOVOCE_DEBUG"
@@ -25,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sottovoce {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for command in (demo, classify, explain, certs, party, deploy):
         command.add(commands)
     return parser
@@ -37,8 +38,15 @@ def main(argv: list[str] | None = None) -> int:
         # A file name or an old terminal's encoding must not end a run that has its results.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    what = "output"
     try:
-        status = _run(argv)
+        try:
+            args = build_parser().parse_args(argv)
+        except SystemExit as stop:  # after --help or --version, or for a usage error that argparse has explained
+            status = stop.code if isinstance(stop.code, int) else int(Exit.USAGE)
+        else:
+            what = args.command
+            status = int(args.run(args))
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -49,19 +57,33 @@ def main(argv: list[str] | None = None) -> int:
         return exit_for(error)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): say nothing, also not when Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return Exit.SOME_FAILED
+    except OSError as error:
+        # A file or folder that cannot be made, read or written; what fails between peers is a TransportError.
+        reason = error.strerror or str(error)
+        _complain(f"error: {what}: {reason}{_place(error)}")
+        return Exit.USAGE
     except Exception as error:
         _complain(f"internal error: {type(error).__name__}: {error} ({DEBUG_VARIABLE}=1 shows where)")
         return Exit.INTERNAL
 
 
-def _run(argv: list[str] | None) -> int:
+def _place(error: OSError) -> str:
+    """Where it failed, as far as that is known."""
+    if error.filename is not None:
+        return f": {printable(os.fsdecode(error.filename))}"
     try:
-        args = build_parser().parse_args(argv)
-    except SystemExit as stop:  # after --help or --version, or for a usage error that argparse has explained
-        return stop.code if isinstance(stop.code, int) else Exit.USAGE
-    return int(args.run(args))
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        return ": standard output"
+    return ""
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again when Python flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:

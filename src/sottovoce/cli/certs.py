@@ -1,16 +1,18 @@
-"""`sottovoce certs`: the certificates of a deployment."""
+"""`sottovoce certs`: the certificates of a deployment, and its cluster file."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from sottovoce.cli.connect import Subparsers
+from sottovoce.cli.connect import Subparsers, one_of
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import printable, stdout_console
 from sottovoce.engine.errors import ConfigError
 
 DEFAULT_PORT = 7100
+MAX_DAYS = 3650
 
 
 def add(commands: Subparsers) -> None:
@@ -18,7 +20,8 @@ def add(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "certs",
         help="make a deployment's certificates",
-        description="Make an authority for one deployment and a folder of certificate and key for each role.",
+        description="Make an authority for one deployment, a folder of certificate and key for each role, and the "
+        "cluster file: for one machine, or with --host for several.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
     parser.add_argument("--parties", type=int, default=3, metavar="N", help="computing parties (default %(default)s)")
@@ -29,25 +32,42 @@ def add(commands: Subparsers) -> None:
         action="append",
         default=[],
         metavar="RANK=HOST",
-        help="a party's host name or address, for its certificate and the cluster file; may be repeated",
+        help="a party's host name or address, for its certificate and the cluster file; repeat it for every party "
+        "(default: all on this machine)",
     )
+    parser.add_argument("--cluster-file", type=Path, metavar="PATH", help="write the cluster file there, a new file")
     parser.add_argument("--days", type=int, default=365, metavar="N", help="validity (default %(default)s)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make them and say what goes where."""
+    clients, owners = args.client or ["alice"], args.owner or ["bob"]
     hosts = _hosts(args.host)
+    protocol = _check(args, clients, owners, hosts)
     from sottovoce.engine.transport.certificates import create_certificates
+    from sottovoce.serving.cluster import Cluster
 
-    folders = create_certificates(
-        args.folder,
-        parties=args.parties,
-        clients=args.client or ["alice"],
-        owners=args.owner or ["bob"],
-        hosts=hosts,
-        days=args.days,
-    )
+    if hosts:
+        cluster = Cluster(tuple((hosts[rank][0], DEFAULT_PORT) for rank in range(args.parties)), protocol)
+    else:
+        cluster = Cluster(tuple(("127.0.0.1", DEFAULT_PORT + rank) for rank in range(args.parties)), protocol)
+    try:
+        folders = create_certificates(
+            args.folder, parties=args.parties, clients=clients, owners=owners, hosts=hosts, days=args.days
+        )
+    except OSError as error:
+        # A folder above it, or a temporary one beside it, whose name says nothing to the user.
+        above = Path(error.filename or args.folder) in args.folder.parents
+        raise ConfigError(f"certs: {error.strerror}: {error.filename if above else args.folder}") from None
+    if args.cluster_file is not None:
+        with open(args.cluster_file, "x", encoding="utf-8") as file:
+            file.write(cluster.to_toml())
+    _show(folders, hosts, cluster.to_toml(), args.cluster_file)
+    return Exit.OK
+
+
+def _show(folders: Sequence[Path], hosts: dict[int, list[str]], toml: str, file: Path | None) -> None:
     console = stdout_console()
     console.print("Each folder goes to its role's machine, and only there: key.pem is that role's secret.")
     *roles, authority = folders
@@ -56,10 +76,39 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"  {printable(str(folder)):{width}}  to {_machine(folder.name, hosts)}", soft_wrap=True)
     where = f"  {printable(str(authority)):{width}}"
     console.print(f"{where}  offline, or delete ca-key.pem: it can make any role's certificate", soft_wrap=True)
-    addresses = ", ".join(f'"{_bracketed(hosts.get(r, [f"HOST{r}"])[0])}:{DEFAULT_PORT}"' for r in range(args.parties))
-    console.print("\nEvery role also needs the cluster file, which is no secret:")
-    console.print(f'  protocol = "rep3"\n  lanes = 1\n  parties = [{addresses}]', soft_wrap=True)
-    return Exit.OK
+    console.print("\nEvery role also needs the cluster file, which is no secret.")
+    if file is None:
+        console.print("Save these lines as cluster.toml:", style="bold")
+    else:
+        console.print(f"It is {printable(str(file))}:", soft_wrap=True)
+    for line in toml.splitlines():
+        console.print(f"  {line}", soft_wrap=True)
+    if not hosts:
+        console.print("It is for all parties on one machine; for several give --host RANK=HOST for each party.")
+
+
+def _check(args: argparse.Namespace, clients: Sequence[str], owners: Sequence[str], hosts: dict[int, list[str]]) -> str:
+    """Name the option that is wrong. Returns the protocol for that number of parties."""
+    from sottovoce.engine.protocols.table import PROTOCOLS
+
+    protocol = next((row.name for row in PROTOCOLS.values() if row.parties == args.parties), None)
+    if protocol is None:
+        known = one_of(f"{row.parties} ({row.name})" for row in PROTOCOLS.values())
+        raise ConfigError(f"--parties: expected {known}, got {args.parties}")
+    if not 1 <= args.days <= MAX_DAYS:
+        raise ConfigError(f"--days: expected 1 to {MAX_DAYS}, got {args.days}")
+    for option, names in (("--client", clients), ("--owner", owners)):
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise ConfigError(f"{option}: {name!r} is given twice")
+    if hosts and set(hosts) != set(range(args.parties)):
+        wanted = " and ".join(map(str, range(args.parties)))
+        raise ConfigError(f"--host: expected one for each of the parties {wanted}, got {sorted(hosts)}")
+    if args.cluster_file is not None and args.cluster_file.exists():
+        raise ConfigError(f"--cluster-file: {args.cluster_file} exists; nothing is overwritten")
+    if args.cluster_file is not None and not args.cluster_file.absolute().parent.is_dir():
+        raise ConfigError(f"--cluster-file: no folder {args.cluster_file.absolute().parent}")
+    return protocol
 
 
 def _machine(folder: str, hosts: dict[int, list[str]]) -> str:
@@ -67,10 +116,6 @@ def _machine(folder: str, hosts: dict[int, list[str]]) -> str:
         rank = int(folder.removeprefix("party"))
         return f"party {rank}" + (f" ({', '.join(hosts[rank])})" if rank in hosts else "")
     return folder.replace("-", " ", 1)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _hosts(options: list[str]) -> dict[int, list[str]]:

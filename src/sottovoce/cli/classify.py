@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce import __version__
-from sottovoce.cli.connect import Subparsers, add_cluster_options, load_role, positive
+from sottovoce.cli.connect import Subparsers, add_cluster_options, find_protocol, load_role, positive
 from sottovoce.cli.exits import MEANING, Exit
 from sottovoce.cli.output import Narrator, Update, add_progress, count, write_json
 from sottovoce.cli.recordings import Item, list_recordings
@@ -140,7 +140,7 @@ def classify_items(
         raise ConfigError(f"--top-k: expected at most {len(program.labels)}, got {args.top_k}")
     scores = args.scores or args.top_k > 1
     if scores and "scores" not in program.outputs:
-        raise ConfigError("--scores, --top-k: the model's owner lets clients open labels only")
+        raise ConfigError("--scores, --top-k: this deployment opens labels only (owner: sottovoce deploy --scores)")
     rows: list[Row] = []
     costs: list[RequestCost] = []
     features_ms = 0.0
@@ -179,10 +179,11 @@ def _open_classifier(args: argparse.Namespace, narrator: Narrator) -> tuple[Clas
     if args.cluster is None:
         if args.certs is not None or args.insecure_loopback:
             raise ConfigError("--certs, --insecure-loopback: expected --cluster with them")
+        protocol = args.protocol or "rep3"
+        find_protocol(protocol)
         warm_up_visibly(narrator, quiet=args.progress == "none")
         from sottovoce.serving.classifier import Classifier
 
-        protocol = args.protocol or "rep3"
         with feature_code_loading():
             local = Classifier(
                 args.model or "paper",

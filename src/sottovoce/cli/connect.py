@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.engine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sottovoce.engine.protocols.table import ProtocolRow
     from sottovoce.engine.transport.tls import TlsContexts
     from sottovoce.serving.cluster import Cluster
 
@@ -40,6 +42,8 @@ def load_role(args: argparse.Namespace, kind: str, rank: int | None = None) -> t
     from sottovoce.serving.cluster import load_cluster
 
     cluster = load_cluster(args.cluster)
+    if rank is not None and not 0 <= rank < len(cluster.addresses):
+        raise ConfigError(f"RANK: expected {one_of(map(str, range(len(cluster.addresses))))}, got {rank}")
     if args.certs is None:
         if not args.insecure_loopback:
             raise ConfigError(f"--certs: expected this {kind}'s certificate folder (see `sottovoce certs`)")
@@ -52,6 +56,21 @@ def load_role(args: argparse.Namespace, kind: str, rank: int | None = None) -> t
         wanted = kind if rank is None else f"{kind} {rank}"
         raise ConfigError(f"--certs {args.certs}: expected the certificate of {article(wanted)}, got that of {who}")
     return cluster, tls
+
+
+def find_protocol(name: str) -> ProtocolRow | None:
+    """The protocol that --protocol names; None for plain, which is no protocol. Raises ConfigError."""
+    from sottovoce.engine.protocols.table import PROTOCOLS
+
+    if name != "plain" and name not in PROTOCOLS:
+        raise ConfigError(f"--protocol: expected {one_of((*PROTOCOLS, 'plain'))}, got {name!r}")
+    return PROTOCOLS.get(name)
+
+
+def one_of(words: Iterable[str]) -> str:
+    """a; a or b; a, b or c."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def article(noun: str) -> str:

@@ -34,6 +34,7 @@ from sottovoce.cli.output import (
 )
 from sottovoce.cli.processes import Child, Children, interrupted_by_sigterm
 from sottovoce.cli.warm import warm_up_everything
+from sottovoce.engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +86,11 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Warm up, run the five, report."""
     console = stderr_console() if args.json else stdout_console()
+    if args.keep_logs is not None:
+        try:
+            args.keep_logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--keep-logs: {error.strerror}: {args.keep_logs}") from None
     began = time.monotonic()
     try:
         with interrupted_by_sigterm():
@@ -234,11 +240,12 @@ def _next_steps(command: str) -> list[str]:
     return [
         "Your own recordings (WAV, FLAC, Ogg, MP3, …; files or folders):",
         f"  {command} classify my.wav          all parties inside one process, for evaluation",
-        "With five processes, each with its own certificate folder, on one machine or on five:",
-        f"  {command} certs deployment --client alice --owner bob       prints the cluster file and what goes where",
-        f"  {command} party 0 --cluster cluster.toml --certs deployment/party0       and the same for 1 and 2",
+        "With five processes, each with its own certificate folder, here (on five machines: certs --help, --host):",
+        f"  {command} certs deployment --cluster-file cluster.toml",
+        *(f"  {command} party {r} --cluster cluster.toml --certs deployment/party{r} &" for r in range(PARTIES)),
         f"  {command} deploy paper --cluster cluster.toml --certs deployment/owner-bob",
         f"  {command} classify my.wav --cluster cluster.toml --certs deployment/client-alice",
+        "  kill %1 %2 %3                                 ends the parties; `jobs` lists them",
     ]
 
 

@@ -21,8 +21,8 @@ class Exit(IntEnum):
 
 MEANING = """exit status:
   0    all is well
-  1    some recordings could not be used; the others were classified
-  2    wrong usage, configuration, certificates or model
+  1    at least one recording could not be used; any others were classified
+  2    wrong usage, configuration, certificates or model; a file or folder that cannot be made, read or written
   3    a message could not be exchanged: a peer is down, late, not the expected one, or sent something malformed
   4    a protocol rule would have been broken, or a check against cheating failed
   70   an error inside sottovoce

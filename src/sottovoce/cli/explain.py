@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce import __version__
-from sottovoce.cli.connect import Subparsers, positive
+from sottovoce.cli.connect import Subparsers, find_protocol, positive
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import CALIBRATED, count, per_party, stdout_console, write_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sottovoce.engine.program import Program, Step
     from sottovoce.engine.protocols.table import ProtocolRow
     from sottovoce.models.compile import Compiled
     from sottovoce.models.explain import Explanation, Row, StepCosts
 
-TABLE_WIDTH = 200
+TEXT_WIDTH = 79
+"""For sentences; also every table of the bundled model fits into 80 columns."""
 PUBLIC = (
     "the program (architecture, shapes, scales, comparison widths m, input box, label names), the protocol, "
     "and when messages are sent and how long they are"
@@ -44,12 +49,11 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile and explain."""
     from sottovoce.engine.cost import predict_cost
-    from sottovoce.engine.protocols.table import find
     from sottovoce.models.compile import compile_graph
     from sottovoce.models.explain import explain
     from sottovoce.models.zoo import build
 
-    row = None if args.protocol == "plain" else find(args.protocol)
+    row = find_protocol(args.protocol)
     compiled = compile_graph(build(args.model, args.weights))
     costs: StepCosts | None = None
     sent: dict[str, tuple[int, ...]] = {}
@@ -85,28 +89,85 @@ def client_bytes(program: Program, row: ProtocolRow, batch: int) -> tuple[int, i
 def _show(
     explanation: Explanation, compiled: Compiled, sent: dict[str, tuple[int, ...]], outside: tuple[int, int] | None
 ) -> None:
-    from sottovoce.models.explain import render
-
     console = stdout_console()
-    console.print(render(explanation), width=max(console.width, TABLE_WIDTH) if not console.is_terminal else None)
-    lines = []
+    program, total = compiled.program, explanation.total
+    clips = count(explanation.batch, "clip")
+    tables = [
+        (f"{explanation.model}, layer by layer", _architecture(explanation)),
+        (f"Cost of a request with {clips}", _costs(explanation)),
+        ("Ranges, CALIBRATED, not proven" if program.calibrated else "Proven ranges", _ranges(explanation)),
+    ]
+    for title, table in tables:
+        console.print(title, style="bold")
+        console.print(table)
+        console.print()
+    facts = []
     if outside is not None:
         parties = [sum(column) for column in zip(*sent.values(), strict=True)]
-        lines.append(f"bytes sent to other parties  {per_party(parties)}, in {explanation.total.rounds} rounds")
-        lines.append(f"apart from that              input sharing {outside[0]:,}, label opening {outside[1]:,} bytes")
-    program = compiled.program
+        facts.append(("to peers", f"{per_party(parties)} bytes"))
+        facts.append(("besides", f"input sharing {outside[0]:,} bytes, label opening {outside[1]:,} bytes"))
     low, high = min(program.input_low), max(program.input_high)
-    lines += [
-        f"input                        {count(len(program.input_low), 'feature')} within {low:g} … {high:g}, "
-        f"{program.input_frac_bits} fraction bits",
-        f"program                      {program.digest.hex()}",
-        f"public                       {PUBLIC}",
-        f"owner only                   {PRIVATE}",
+    features = count(len(program.input_low), "feature")
+    shared = f"{explanation.model_parameters:,} model parameters, shared as {total.secret_elements:,} ring elements"
+    bound = f"{explanation.margin_bound:.3g}"
+    facts += [
+        ("input", f"{features} within {low:g} … {high:g}, {program.input_frac_bits} fraction bits"),
+        ("weights", shared),
+        ("labels", f"same as in exact arithmetic if the two largest logits differ by more than {bound}"),
+        ("rewrites", "; ".join(explanation.rewrites or ()) or "none"),
+        ("program", program.digest.hex()),
+        ("public", PUBLIC),
+        ("owner only", PRIVATE),
     ]
-    for line in lines:
-        console.print(line, soft_wrap=not console.is_terminal)
+    for name, text in facts:
+        console.print(
+            textwrap.fill(text, TEXT_WIDTH, initial_indent=f"{name:12}", subsequent_indent=" " * 12), soft_wrap=True
+        )
     if program.calibrated:
         console.print(CALIBRATED, style="bold red")
+
+
+def _architecture(explanation: Explanation) -> Table:
+    table = _table(("layer", "kind", "shape"), ("parameters", "m", "fraction bits"))
+    for row in (*explanation.rows, explanation.total):
+        shape = " -> ".join("x".join(map(str, side)) for side in (row.in_shape, row.out_shape))
+        bits = ["" if value is None else str(value) for value in (row.compare_bits, row.frac_bits)]
+        table.add_row(row.name, row.kind, shape, _number(row.parameters or None), *bits)
+    return table
+
+
+def _costs(explanation: Explanation) -> Table:
+    priced = explanation.total.rounds is not None
+    names = ("multiplications", "ReLUs", "comparisons", *(("rounds", "bytes") if priced else ()))
+    table = _table(("layer",), names)
+    for row in (*explanation.rows, explanation.total):
+        cells = [_number(value or None) for value in (row.multiplications, row.relus, row.comparisons)]
+        table.add_row(row.name, *cells, *([_number(row.rounds), _number(row.bytes_sent)] if priced else []))
+    return table
+
+
+def _ranges(explanation: Explanation) -> Table:
+    table = _table(("layer",), ("values within", "error at most"))
+    for row in explanation.rows:
+        if row.proof is not None:
+            table.add_row(row.name, f"{row.proof.low:.4g} … {row.proof.high:.4g}", f"{row.proof.error:.2g}")
+    return table
+
+
+def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Without lines; on a narrow terminal cells are folded, never cut."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _as_json(
