@@ -107,9 +107,7 @@ class ClientDesk:
             try:
                 connection.check_open("request")
             except TransportError:
-                self._book.finish(
-                    pending, "the client has gone"
-                )  # unless it runs already: then nobody reads the answer
+                self._book.abandon(pending)
                 raise
         error = error or pending.error
         if error or pending.output is None or pending.stats is None:

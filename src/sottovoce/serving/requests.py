@@ -127,9 +127,11 @@ class RequestBook:
         """Its client has gone. A request that was taken already runs to its end, as it does at the other parties."""
         with self._changed:
             pending.abandoned = True
-            taken = pending not in self._order
-        if not taken:
-            self.finish(pending, ABANDONED)
+            if pending not in self._order:
+                return
+            self._order.remove(pending)  # from here on nobody can take it
+            del self._waiting[pending.key]
+        self.finish(pending, ABANDONED)
 
     def finish(self, pending: Pending, error: str = "") -> None:
         """Wake whoever waits for the request."""
