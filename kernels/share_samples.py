@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sottovoce.kernels.cpu.bits import leaf_rows
 from sottovoce.kernels.samples import ring_array
 
 Arguments = tuple[Any, ...]
@@ -16,12 +17,6 @@ WIDTHS = (2, 32, 4, 5, 6, 7, 16, 17, 31, 33, 47, 48, 64)
 
 def _words(bits: int) -> int:
     return -(-bits // 64)
-
-
-def leaf_rows(bits: int) -> int:
-    """Rows of `monomials` for m = bits."""
-    full, rest = divmod(bits - 1, 4)
-    return 15 * full + (1 << rest)
 
 
 def slice_bits(rng: np.random.Generator) -> list[Arguments]:

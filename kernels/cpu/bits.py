@@ -16,6 +16,12 @@ CHUNK = 64
 RADIX = 4
 
 
+def leaf_rows(bits: int) -> int:
+    """Rows of `monomials` for m = bits: every product in each radix-4 block of m - 1 bits, and the top bit."""
+    full, rest = divmod(bits - 1, RADIX)
+    return full * ((1 << RADIX) - 1) + (1 << rest)
+
+
 @kernel
 def slice_bits(x: Words, bits: int, planes: Words) -> None:
     """x: (n,) unsigned -> planes: (bits, ceil(n / 64)), the low `bits` bits; missing elements count as 0."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sottovoce.engine.protocols.rep3.roles import Tag
-from sottovoce.engine.protocols.rep3.schedule import blocks, leaf_rows
+from sottovoce.engine.protocols.rep3.schedule import blocks
+from sottovoce.kernels.cpu.bits import leaf_rows
 from tests.conformance.operations import OPERATIONS, Operation
 from tests.security.coupling import Experiment, couple, mask_map
 from tests.security.secrets_of import secrets_of

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sottovoce.engine.protocols.base import U64, words
 from sottovoce.engine.protocols.rep3.roles import Roles, Tag
-from sottovoce.engine.protocols.rep3.schedule import blocks, leaf_rows
+from sottovoce.engine.protocols.rep3.schedule import blocks
+from sottovoce.kernels.cpu.bits import leaf_rows
 
 ALL_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 NONE = np.uint64(0)

@@ -8,16 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sottovoce.engine.protocols.base import Message, words
+from sottovoce.kernels.cpu.bits import RADIX, leaf_rows
 
-RADIX = 4
 PIPELINED_BITS = 32
 """Comparison widths up to this start beside the truncation."""
-
-
-def leaf_rows(compare_bits: int) -> int:
-    """Bit vectors that the sign's owner shares: all monomials of each radix-4 block of m - 1 bits, and the top bit."""
-    full, rest = divmod(compare_bits - 1, RADIX)
-    return full * ((1 << RADIX) - 1) + (1 << rest)
 
 
 def blocks(compare_bits: int) -> int:
