@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.models.graph import Conv1d, Dense, MaxPool, SumPool, conv1d, windows
+from sottovoce.models.evaluate import conv1d, windows
+from sottovoce.models.graph import Conv1d, Dense, MaxPool, SumPool
 
 Float = NDArray[np.float64]
 UNIT = 2.0**-52  # twice float64's unit round-off

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.errors import ModelError
+from sottovoce.models.evaluate import batchnorm_affine, conv1d, evaluate_node
 from sottovoce.models.graph import (
     Affine,
     AvgPool,
@@ -33,9 +34,6 @@ from sottovoce.models.graph import (
     Reshape,
     Shape,
     SumPool,
-    batchnorm_affine,
-    conv1d,
-    evaluate_node,
 )
 
 Array = NDArray[Any]

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sottovoce.engine.errors import ModelError
-from sottovoce.models.graph import Conv1d, Dense, Graph, MaxPool, Node, Relu, SumPool, evaluate_node
+from sottovoce.models.evaluate import evaluate_node
+from sottovoce.models.graph import Conv1d, Dense, Graph, MaxPool, Node, Relu, SumPool
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from sottovoce.engine import program as ir
 from sottovoce.engine.errors import FeatureError, ModelError, RangeProofError
 from sottovoce.models.compile import compile_graph
 from sottovoce.models.encode import encode_input
+from sottovoce.models.evaluate import evaluate
 from sottovoce.models.explain import explain
-from sottovoce.models.graph import AvgPool, Conv1d, Dense, Graph, MaxPool, Relu, Reshape, evaluate
+from sottovoce.models.graph import AvgPool, Conv1d, Dense, Graph, MaxPool, Relu, Reshape
 from sottovoce.models.reference import fixed_reference
 from sottovoce.models.zoo import build, list_models, paper
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sottovoce.engine.errors import ModelError
+from sottovoce.models.evaluate import evaluate, evaluate_node
 from sottovoce.models.graph import (
     Affine,
     AvgPool,
@@ -18,8 +19,6 @@ from sottovoce.models.graph import (
     Relu,
     Reshape,
     SumPool,
-    evaluate,
-    evaluate_node,
     output_shape,
     same_padding,
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sottovoce.engine.errors import ModelError
 from sottovoce.models import rewrites
+from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import (
     Affine,
     AvgPool,
@@ -22,7 +23,6 @@ from sottovoce.models.graph import (
     Relu,
     Reshape,
     SumPool,
-    evaluate,
     output_shape,
 )
 
