@@ -32,6 +32,13 @@ def as_ring(values: NDArray[np.int64]) -> NDArray[np.uint64]:
     return values.view(np.uint64)
 
 
+def ring_constant(value: int) -> np.uint64:
+    """A public integer -2^63 <= value < 2^63 as a ring element. Raises InputError."""
+    if not -(1 << 63) <= value < 1 << 63:
+        raise InputError("fixed point: expected an integer of at most 64 bits, got a longer one")
+    return np.uint64(value % (1 << RING_BITS))
+
+
 def encode(values: ArrayLike, frac_bits: int) -> NDArray[np.uint64]:
     """round(values * 2**frac_bits) mod 2^64, ties to even.
 

@@ -32,6 +32,7 @@ MAX_NAME = 64
 MAX_FEATURES_NAME = 256
 MAX_INPUT_FRAC_BITS = 40
 MAX_TRUNC_BITS = 32
+MAX_SLOPE_BITS = 30
 COMPARE_BITS = (32, 48, 64)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
@@ -105,7 +106,11 @@ class Linear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="linea
 
 
 class Relu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="relu"):
-    """ReLU of a shared tensor, |v| < 2**(compare_bits - 1), then the optional window sums."""
+    """ReLU of a shared tensor, |v| < 2**(compare_bits - 1), then the optional window sums.
+
+    A leaky ReLU has a slope below zero: `slope / 2**slope_bits`, public and exact. Its result has slope_bits more
+    fraction bits, of which a truncation after the window sums drops `trunc_bits` (0: none).
+    """
 
     name: str
     in_shape: Shape
@@ -113,6 +118,9 @@ class Relu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="relu"):
     out_frac_bits: int
     compare_bits: int = 64
     sum_pool: Pool | None = None
+    slope: int = 0
+    slope_bits: int = 0
+    trunc_bits: int = 0
 
 
 class SumPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sumpool"):
@@ -145,7 +153,16 @@ class Reshape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="resh
     out_frac_bits: int
 
 
-Step = Linear | Relu | SumPool | MaxPool | Reshape
+class Transpose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="transpose"):
+    """(channels, time) to (time, channels); local."""
+
+    name: str
+    in_shape: Shape
+    out_shape: Shape
+    out_frac_bits: int
+
+
+Step = Linear | Relu | SumPool | MaxPool | Reshape | Transpose
 
 OutputKind = Literal["label", "scores"]
 
@@ -237,6 +254,11 @@ def check(program: Program) -> None:
             step_work = _check_linear(where, step, frac_bits, names)
         elif isinstance(step, Reshape):
             _check_equal(where, "number of elements", math.prod(step.in_shape), math.prod(step.out_shape))
+            _check_equal(where, "out_frac_bits", frac_bits, step.out_frac_bits)
+            step_work = 0
+        elif isinstance(step, Transpose):
+            _check_range(where, "dimensions of in_shape", len(step.in_shape), 2, 2)
+            _check_equal(where, "out_shape", step.in_shape[::-1], step.out_shape)
             _check_equal(where, "out_frac_bits", frac_bits, step.out_frac_bits)
             step_work = 0
         else:
@@ -361,6 +383,11 @@ def _check_window_step(where: str, step: Relu | SumPool | MaxPool, frac_bits: in
         pool: Pool | None = step.pool
     else:
         pool = step.sum_pool if isinstance(step, Relu) else step.pool
+        if isinstance(step, Relu):
+            _check_range(where, "slope_bits", step.slope_bits, 0, MAX_SLOPE_BITS)
+            _check_range(where, "slope", step.slope, -(1 << MAX_SLOPE_BITS), 1 << MAX_SLOPE_BITS)
+            _check_range(where, "trunc_bits", step.trunc_bits, 0, MAX_TRUNC_BITS)
+            frac_bits += step.slope_bits - step.trunc_bits
         _check_pooled(where, pool, step.in_shape, step.out_shape, frac_bits, step.out_frac_bits)
     return math.prod(step.out_shape) * (pool.kernel if pool else 1)
 

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.errors import ProtocolError
+from sottovoce.engine.functions.activation import activation
 from sottovoce.engine.functions.linear import linear
 from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool
 from sottovoce.engine.party import Party
 from sottovoce.engine.prg import Fill
 from sottovoce.engine.profile import Span
-from sottovoce.engine.program import Linear, MaxPool, OutputKind, Program, Relu, Reshape, SumPool
+from sottovoce.engine.program import Linear, MaxPool, OutputKind, Program, Relu, Reshape, SumPool, Transpose
 from sottovoce.engine.protocols.base import AShare, BShare, Protocol
 from sottovoce.engine.protocols.plain.protocol import Plain, PlainAShare
 from sottovoce.engine.protocols.table import ProtocolRow
@@ -57,7 +58,7 @@ def execute(
                 case Linear():
                     x = linear(protocol, x, weights[step.name], step)
                 case Relu():
-                    x = protocol.relu(x, step.compare_bits, step.sum_pool, step.out_frac_bits)
+                    x = activation(protocol, x, step)
                 case SumPool():
                     x = protocol.sum_pool(x, step.pool, step.out_frac_bits)
                 case MaxPool():
@@ -65,6 +66,8 @@ def execute(
                 case Reshape():
                     shape = step.out_shape
                     x = x.map(lambda v, s=shape: v.reshape(v.shape[0], *s), step.out_frac_bits)  # type: ignore[misc]
+                case Transpose():
+                    x = x.map(lambda v: v.swapaxes(1, 2))
     if output == "scores":
         return x
     with span("argmax"):

@@ -19,7 +19,8 @@ class Row:
 
     parameters: the model's own, one bias per channel. secret_elements: ring elements that the owner shares, where a
     bias that folding made depend on the position counts in full. comparisons: ReLUs, the comparisons of maxima, and in
-    the argmax all pairs of classes. rounds, bytes_sent: None without a cost model.
+    the argmax all pairs of classes. rounds, bytes_sent: None without a cost model. slope: of a leaky ReLU, as the
+    program has it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Row:
     rounds: int | None = None
     bytes_sent: int | None = None
     proof: LayerReport | None = None
+    slope: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +97,20 @@ def explain(compiled: Compiled | ir.Program, batch: int = 1, costs: StepCosts | 
 def _row(step: ir.Step, batch: int, costs: StepCosts | None, proof: LayerReport | None) -> Row:
     rounds, bytes_sent = (None, None) if costs is None else costs(step, batch)
     parameters = secret = products = relus = comparisons = 0
-    compare_bits = None
+    compare_bits, slope = None, None
     kind = type(step).__name__.lower()
     if isinstance(step, ir.Linear):
-        kind = step.kind + (" + relu" if step.relu else "") + (" + sum" if step.sum_pool else "")
+        depthwise = step.kind == "conv1d" and step.groups == step.in_shape[0] > 1
+        kind = "depthwise" if depthwise else step.kind
+        kind += (" + relu" if step.relu else "") + (" + sum" if step.sum_pool else "")
         weight = math.prod(step.weight.shape)
         parameters = weight + step.weight.shape[0]
         secret = weight + math.prod(step.bias.shape)
         products = step.multiplications
         relus = math.prod(step.linear_shape) if step.relu else 0
     elif isinstance(step, ir.Relu):
-        kind += " + sum" if step.sum_pool else ""
+        kind = ("leaky relu" if step.slope or step.slope_bits else kind) + (" + sum" if step.sum_pool else "")
+        slope = step.slope * 2.0**-step.slope_bits if step.slope or step.slope_bits else None
         relus = math.prod(step.in_shape)
     elif isinstance(step, ir.MaxPool):
         comparisons = step.out_shape[0] * _maximum_comparisons(step.pool, step.in_shape[1])
@@ -126,6 +131,7 @@ def _row(step: ir.Step, batch: int, costs: StepCosts | None, proof: LayerReport 
         rounds,
         bytes_sent,
         proof,
+        slope,
     )
 
 

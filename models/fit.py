@@ -12,14 +12,34 @@ from sottovoce.engine.fixed import MAX_FRAC_BITS
 from sottovoce.engine.program import MAX_TRUNC_BITS
 from sottovoce.models import ranges
 from sottovoce.models.graph import Conv1d, Dense
-from sottovoce.models.ranges import Bounds, Float, Quantised
+from sottovoce.models.ranges import Bounds, Float, Interval, Quantised
 from sottovoce.models.stages import Stage
 
 PRODUCT_LIMIT = 2.0**62 - 2.0**33  # |z| before a truncation, with room for the truncation's own rounding
-MIN_ACTIVATION_BITS = 16
-MAX_ACTIVATION_BITS = 24
+MAX_ACTIVATION_BITS = 30
+SIGNIFICANT_BITS = 31
+"""Bits of an activation, whole and fraction, beyond which the next layer's weights, left with fewer, lose more."""
 MIN_WEIGHT_BITS = 10
 MAX_WEIGHT_BITS = 30
+ADVICE = "declare a smaller input box, or trust sample data instead of a proof (calibrate=, --calibrated)"
+
+
+def refusal(name: str, what: str, most: int, need: int) -> RangeProofError:
+    """The error for a layer that cannot be proven: bits that there are, bits that it would need, what can be done."""
+    return RangeProofError(f"layer {name!r}: expected {what} of at most {most} bits, got {need} bits; {ADVICE}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What scales may be chosen from.
+
+    compare_bits: candidates for m, ascending. least_bits: fraction bits that an activation keeps at least. observed:
+    calibrated largest |z| by stage.
+    """
+
+    compare_bits: tuple[int, ...]
+    least_bits: int
+    observed: dict[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +50,7 @@ class Fit:
     product: Bounds
     value: Bounds
     compare_bits: int | None
+    calibrated: bool
 
     @property
     def trunc_bits(self) -> int:
@@ -37,60 +58,110 @@ class Fit:
         return self.product.frac_bits - self.value.frac_bits
 
 
-def fit_linear(stage: Stage, x: Bounds, choices: tuple[int, ...], cap: int, observed: float | None) -> Fit:
-    """Scales for `stage` on inputs within `x`; at most `cap` activation bits. Raises RangeProofError."""
-    node = stage.node
-    if not isinstance(node, Conv1d | Dense):
-        raise TypeError(f"expected a linear stage, got {type(node).__name__}")
-    trial = _product(node, x, MAX_WEIGHT_BITS, observed)[1]
-    size = max(trial.magnitude * 2.0**-trial.frac_bits, float(abs(node.bias).max()), 2.0**-MAX_WEIGHT_BITS)
+class Products:
+    """The bounds of a linear node's product for inputs within `x`, by fraction bits of the weight, computed once.
+
+    observed: calibrated largest |z|, which the product is then clipped to.
+    """
+
+    def __init__(self, node: Conv1d | Dense, x: Bounds, observed: float | None) -> None:
+        self.node = node
+        self.x = x
+        self.observed = observed
+        self._weight, self._bias = _f64(node.weight), bias_of(node)
+        self._values: dict[int, tuple[Quantised, Interval]] = {}
+        self._bounds: dict[int, Bounds] = {}
+        self._carried: Interval | None = None
+
+    def magnitude(self, weight_bits: int) -> float:
+        """The largest |z| as an integer."""
+        low, high = self._clipped(weight_bits)
+        return float(max(abs(low).max(), abs(high).max()))
+
+    def quantised(self, weight_bits: int) -> Quantised:
+        """The encoded weights."""
+        return self._interval(weight_bits)[0]
+
+    def bounds(self, weight_bits: int) -> Bounds:
+        """Values and errors."""
+        if weight_bits not in self._bounds:
+            q = self.quantised(weight_bits)
+            if self._carried is None:
+                self._carried = ranges.carried_errors(self.node, q, self.x)
+            errors = ranges.linear_errors(self.node, q, self.x, self._carried)
+            self._bounds[weight_bits] = Bounds(self.x.frac_bits + weight_bits, *self._clipped(weight_bits), *errors)
+        return self._bounds[weight_bits]
+
+    def clips(self, weight_bits: int) -> bool:
+        """Whether the proven range is wider than the calibrated one."""
+        low, high = self._interval(weight_bits)[1]
+        limit = self._limit(weight_bits)
+        return bool((low < -limit).any() or (high > limit).any())
+
+    def _interval(self, weight_bits: int) -> tuple[Quantised, Interval]:
+        if weight_bits not in self._values:
+            q = ranges.quantise(self._weight, self._bias, self.x.frac_bits, weight_bits)
+            self._values[weight_bits] = q, ranges.linear_values(self.node, q, self.x)
+        return self._values[weight_bits]
+
+    def _clipped(self, weight_bits: int) -> Interval:
+        low, high = self._interval(weight_bits)[1]
+        limit = self._limit(weight_bits)
+        return np.clip(low, -limit, limit), np.clip(high, -limit, limit)
+
+    def _limit(self, weight_bits: int) -> float:
+        if self.observed is None:
+            return math.inf
+        return float(np.ceil(self.observed * 2.0 ** (self.x.frac_bits + weight_bits)))
+
+
+def fit_linear(stage: Stage, products: Products, rules: Rules, cap: int) -> Fit:
+    """Scales for `stage` with at most `cap` activation bits. Raises RangeProofError."""
+    node, x = products.node, products.x
+    size = products.magnitude(MAX_WEIGHT_BITS) * 2.0 ** -(x.frac_bits + MAX_WEIGHT_BITS)
+    size = max(size, float(abs(node.bias).max()), 2.0**-MAX_WEIGHT_BITS)
     limit = PRODUCT_LIMIT / (stage.growth if stage.last else 1)
-    room = math.floor(math.log2(limit / size)) - x.frac_bits
     spare = MAX_FRAC_BITS - x.frac_bits - (math.ceil(math.log2(stage.growth)) if stage.last else 0)
+    room = min(math.floor(math.log2(limit / size)) - x.frac_bits, spare)
     if room < MIN_WEIGHT_BITS:
         need = x.frac_bits + MIN_WEIGHT_BITS + math.ceil(math.log2(size * PRODUCT_LIMIT / limit)) + 1
-        raise RangeProofError(f"layer {node.name!r}: expected a product of at most 63 bits, got one of {need} bits")
-    room = min(room, spare)
+        raise refusal(node.name, "a product", 63, max(need, 64))
     if stage.last:
         for bits in range(min(MAX_WEIGHT_BITS, room), MIN_WEIGHT_BITS - 1, -1):
-            quantised, product = _product(node, x, bits, observed)
-            if product.magnitude < limit:
-                return Fit(quantised, product, product, None)
-    for m in choices:
-        value_limit = 2.0 ** (m - 1) / (2 * stage.growth if stage.compared and not stage.relu else 1)
+            if products.magnitude(bits) < limit:
+                product = products.bounds(bits)
+                return Fit(products.quantised(bits), product, product, None, products.clips(bits))
+    cap = min(cap, max(rules.least_bits, SIGNIFICANT_BITS - math.ceil(math.log2(size))))
+    for m in rules.compare_bits:
+        value_limit = 2.0 ** (m - 1) / (stage.growth if stage.compared and not stage.relu else 1)
         bits = min(cap, math.floor(math.log2(value_limit / size)))
-        found = _search(node, x, (limit, value_limit), (room, bits), m, observed)
+        found = _search(products, (limit, value_limit), (room, bits), rules.least_bits, m)
         if found is not None:
             return found
-    need = MIN_ACTIVATION_BITS + math.ceil(math.log2(size * 2.0 ** (max(choices) - 1) / value_limit)) + 1
-    raise RangeProofError(f"layer {node.name!r}: expected values of at most {max(choices)} bits, got {need} bits")
+    widest = max(rules.compare_bits)
+    need = rules.least_bits + math.ceil(math.log2(size * 2.0 ** (widest - 1) / value_limit)) + 1
+    raise refusal(node.name, "values", widest, max(need, widest + 1))
 
 
 def _search(
-    node: Conv1d | Dense, x: Bounds, limits: tuple[float, float], start: tuple[int, int], m: int, observed: float | None
+    products: Products, limits: tuple[float, float], start: tuple[int, int], least_bits: int, m: int
 ) -> Fit | None:
     """Step down from the estimated (weight bits, activation bits) until the proof on the encoded integers holds."""
-    room, bits = start
-    while bits >= MIN_ACTIVATION_BITS:
-        weight_bits = min(MAX_WEIGHT_BITS, room, bits + MAX_TRUNC_BITS - x.frac_bits)
-        bits = min(bits, x.frac_bits + weight_bits - 1)
-        if weight_bits < MIN_WEIGHT_BITS or bits < MIN_ACTIVATION_BITS:
+    (room, bits), in_bits = start, products.x.frac_bits
+    while bits >= least_bits:
+        weight_bits = min(MAX_WEIGHT_BITS, room, bits + MAX_TRUNC_BITS - in_bits)
+        bits = min(bits, in_bits + weight_bits - 1)
+        if weight_bits < MIN_WEIGHT_BITS or bits < least_bits:
             return None
-        quantised, product = _product(node, x, weight_bits, observed)
-        value = ranges.truncate(product, product.frac_bits - bits)
-        if product.magnitude >= limits[0]:
+        if products.magnitude(weight_bits) >= limits[0]:
             room = weight_bits - 1
-        elif value.magnitude >= limits[1]:
-            bits -= 1
-        else:
-            return Fit(quantised, product, value, m)
+            continue
+        product = products.bounds(weight_bits)
+        value = ranges.truncate(product, product.frac_bits - bits)
+        if value.magnitude < limits[1]:
+            return Fit(products.quantised(weight_bits), product, value, m, products.clips(weight_bits))
+        bits -= 1
     return None
-
-
-def _product(node: Conv1d | Dense, x: Bounds, weight_bits: int, observed: float | None) -> tuple[Quantised, Bounds]:
-    quantised = ranges.quantise(_f64(node.weight), bias_of(node), x.frac_bits, weight_bits)
-    product = ranges.linear(node, quantised, x)
-    return quantised, product if observed is None else ranges.clip(product, observed)
 
 
 def bias_of(node: Conv1d | Dense) -> Float:

@@ -92,7 +92,7 @@ class AvgPool:
 
 @dataclass(frozen=True, slots=True)
 class SumPool:
-    """Window sums divided by `divisor`; the compiler's form of AvgPool (divisor: kernel or 1)."""
+    """Window sums divided by `divisor`; the compiler's form of AvgPool (then the divisor is the kernel or 1)."""
 
     name: str
     kernel: int
@@ -244,6 +244,8 @@ def output_shape(node: Node, shape: Shape) -> Shape:
         return (node.weight.shape[0],)
     if isinstance(node, AvgPool | SumPool | MaxPool):
         _check(node.name, "(channels, time)", len(shape) == 2, shape)
+        if isinstance(node, SumPool):
+            _check(node.name, "a divisor >= 1", node.divisor >= 1, node.divisor)
         return (shape[0], _windows(node.name, shape[1], node.kernel, node.stride, node.padding))
     if isinstance(node, Reshape):
         new = (math.prod(shape),) if node.shape is None else node.shape

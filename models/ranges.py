@@ -20,6 +20,7 @@ from sottovoce.models.evaluate import conv1d, windows
 from sottovoce.models.graph import Conv1d, Dense, MaxPool, SumPool
 
 Float = NDArray[np.float64]
+Interval = tuple[Float, Float]
 UNIT = 2.0**-52  # twice float64's unit round-off
 
 
@@ -70,51 +71,54 @@ class Quantised:
 
 def quantise(weight: Float, bias: Float, in_frac_bits: int, weight_frac_bits: int) -> Quantised:
     """Round half to even, as engine.fixed.encode does; the bias gets the product's fraction bits."""
-    bias_frac_bits = in_frac_bits + weight_frac_bits
-    integers = np.rint(np.ldexp(weight, weight_frac_bits))
-    bias_integers = np.rint(np.ldexp(bias, bias_frac_bits))
+    unit, bias_unit = 2.0**-weight_frac_bits, 2.0 ** -(in_frac_bits + weight_frac_bits)
+    integers, bias_integers = np.rint(weight / unit), np.rint(bias / bias_unit)  # powers of two: exact quotients
     return Quantised(
-        weight_frac_bits,
-        integers,
-        bias_integers,
-        weight,
-        np.ldexp(integers, -weight_frac_bits) - weight,
-        np.ldexp(bias_integers, -bias_frac_bits) - bias,
+        weight_frac_bits, integers, bias_integers, weight, integers * unit - weight, bias_integers * bias_unit - bias
     )
 
 
 def input_bounds(low: Float, high: Float, frac_bits: int) -> Bounds:
     """A feature x in [low, high] becomes round(x * 2**frac_bits): off by half a unit at most."""
     half = np.full(low.shape, 2.0 ** -(frac_bits + 1))
-    return Bounds(frac_bits, np.rint(np.ldexp(low, frac_bits)), np.rint(np.ldexp(high, frac_bits)), -half, half)
+    return Bounds(frac_bits, np.rint(low * 2.0**frac_bits), np.rint(high * 2.0**frac_bits), -half, half)
 
 
 def linear(node: Conv1d | Dense, q: Quantised, x: Bounds) -> Bounds:
     """Bounds of weight * x + bias before truncation."""
-    frac_bits = x.frac_bits + q.weight_frac_bits
+    low, high = linear_values(node, q, x)
+    return Bounds(x.frac_bits + q.weight_frac_bits, low, high, *linear_errors(node, q, x, carried_errors(node, q, x)))
+
+
+def linear_values(node: Conv1d | Dense, q: Quantised, x: Bounds) -> Interval:
+    """The integers of weight * x + bias."""
     low, high = _interval(node, q.weight, x.low, x.high)
-    # y_fixed - y = W (x_fixed - x) + (W_encoded - W) x_fixed + (b_encoded - b)
-    carried_low, carried_high = _interval(node, q.real_weight, x.error_low, x.error_high)
+    return np.floor(_down(low + q.bias, q.bias, low)), np.ceil(_up(high + q.bias, q.bias, high))
+
+
+def carried_errors(node: Conv1d | Dense, q: Quantised, x: Bounds) -> Interval:
+    """What the input's error becomes; the same for all scales of the weight."""
+    return _interval(node, q.real_weight, x.error_low, x.error_high)
+
+
+def linear_errors(node: Conv1d | Dense, q: Quantised, x: Bounds, carried: Interval) -> Interval:
+    """y_fixed - y = W (x_fixed - x) + (W_encoded - W) x_fixed + (b_encoded - b); the first term is `carried`."""
     scale = 2.0**-x.frac_bits
-    own_low, own_high = _interval(node, q.weight_error, x.low * scale, x.high * scale)
-    return Bounds(
-        frac_bits,
-        np.floor(_down(low + q.bias, q.bias, low)),
-        np.ceil(_up(high + q.bias, q.bias, high)),
-        np.minimum(_down(carried_low + own_low + q.bias_error, carried_low, own_low, q.bias_error), 0),
-        np.maximum(_up(carried_high + own_high + q.bias_error, carried_high, own_high, q.bias_error), 0),
+    own = _interval(node, q.weight_error, x.low * scale, x.high * scale)
+    low, high = (c + o + q.bias_error for c, o in zip(carried, own, strict=True))
+    return (
+        np.minimum(_down(low, carried[0], own[0], q.bias_error), 0),
+        np.maximum(_up(high, carried[1], own[1], q.bias_error), 0),
     )
 
 
-def _interval(node: Conv1d | Dense, weight: Float, low: Float, high: Float) -> tuple[Float, Float]:
+def _interval(node: Conv1d | Dense, weight: Float, low: Float, high: Float) -> Interval:
     """Outward-rounded interval of weight * x for x in [low, high], from centre and radius."""
     centre, radius = (low + high) * 0.5, (high - low) * 0.5
     size = np.abs(weight)
-    middle, spread, mass = (
-        _product(node, weight, centre),
-        _product(node, size, radius),
-        _product(node, size, abs(centre)),
-    )
+    middle, spread = _product(node, weight, centre), _product(node, size, radius)
+    rows = size.reshape(len(weight), -1).sum(axis=1)
+    mass = rows.reshape(-1, *[1] * (middle.ndim - 1)) * abs(centre).max()  # at least the sum of absolute products
     terms = weight.size // weight.shape[0]
     slack = (terms + 8) * UNIT * (mass + spread)
     return middle - spread - slack, middle + spread + slack
@@ -132,8 +136,8 @@ def truncate(x: Bounds, bits: int) -> Bounds:
     unit = 2.0**-frac_bits
     return Bounds(
         frac_bits,
-        np.floor(np.ldexp(x.low, -bits)),
-        np.floor(np.ldexp(x.high, -bits)) + 1,
+        np.floor(x.low * 2.0**-bits),
+        np.floor(x.high * 2.0**-bits) + 1,
         _down(x.error_low - unit, x.error_low),
         _up(x.error_high + unit, x.error_high),
     )
@@ -150,6 +154,36 @@ def relu(x: Bounds) -> Bounds:
         np.maximum(x.high, 0),
         -np.minimum(-x.error_low, most_real),
         np.minimum(x.error_high, most),
+    )
+
+
+def leaky_relu(x: Bounds, slope: float, numerator: int, bits: int) -> Bounds:
+    """max(x, 0) + s min(x, 0) with s = numerator / 2**bits, as integers with `bits` more fraction bits.
+
+    The error is what the input's error becomes, at least by the smallest and at most by the largest slope that
+    occurs, and (s - slope) min(x, 0).
+    """
+    unit, encoded = 2.0**-x.frac_bits, numerator * 2.0**-bits
+    scale = 2.0**bits
+    ends = [np.maximum(v, 0) * scale + np.minimum(v, 0) * numerator for v in (x.low, x.high)]
+    kink = [np.where((x.low < 0) & (x.high > 0), 0.0, end) for end in ends]
+    below = np.minimum(x.low, 0) * unit
+    # The real value lies in [x.low - error_high, x.high - error_low].
+    positive = _up(x.high * unit - x.error_low, x.high * unit, x.error_low) > 0
+    negative = _down(x.low * unit - x.error_high, x.low * unit, x.error_high) < 0
+    least = np.where(positive & negative, min(1.0, slope), np.where(negative, slope, 1.0))
+    most = np.where(positive & negative, max(1.0, slope), np.where(negative, slope, 1.0))
+    changes = [q * e for q in (least, most) for e in (x.error_low, x.error_high)]
+    rounding = (encoded - slope) * below
+    largest = abs(rounding) + np.maximum.reduce([abs(c) for c in changes])
+    low = np.minimum.reduce(changes) + np.minimum(rounding, 0)
+    high = np.maximum.reduce(changes) + np.maximum(rounding, 0)
+    return Bounds(
+        x.frac_bits + bits,
+        np.floor(_down(np.minimum.reduce([*ends, *kink]))),
+        np.ceil(_up(np.maximum.reduce([*ends, *kink]))),
+        np.minimum(_down(low, largest), 0),
+        np.maximum(_up(high, largest), 0),
     )
 
 
@@ -196,6 +230,11 @@ def window_spread(x: Bounds, node: MaxPool) -> float:
 def reshape(x: Bounds, shape: tuple[int, ...]) -> Bounds:
     """Row-major."""
     return Bounds(x.frac_bits, *(v.reshape(shape) for v in (x.low, x.high, x.error_low, x.error_high)))
+
+
+def transpose(x: Bounds) -> Bounds:
+    """(channels, time) to (time, channels)."""
+    return Bounds(x.frac_bits, *(v.T for v in (x.low, x.high, x.error_low, x.error_high)))
 
 
 def clip(x: Bounds, largest: float) -> Bounds:

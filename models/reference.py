@@ -44,16 +44,19 @@ def run_step(step: ir.Step, weights: Mapping[str, NDArray[np.uint64]], x: Ints, 
     """One step on a batch."""
     if isinstance(step, ir.Linear):
         z = _linear(step, as_signed(weights[step.weight.name]), as_signed(weights[step.bias.name]), x)
-        if step.trunc_bits:
-            bits = step.trunc_bits
-            offset = {"nearest": 1 << (bits - 1), "down": 0, "up": 1 << bits}[rounding]
-            z = (z + np.int64(offset)) >> np.int64(bits)
+        z = _truncate(z, step.trunc_bits, rounding)
         if step.relu:
             z = _relu(step.name, z, step.compare_bits)
         return z if step.sum_pool is None else _pool(step.sum_pool, z, False)
     if isinstance(step, ir.Relu):
         z = _relu(step.name, x, step.compare_bits)
-        return z if step.sum_pool is None else _pool(step.sum_pool, z, False)
+        if step.slope or step.slope_bits:
+            z = np.asarray(z * np.int64(1 << step.slope_bits) + np.minimum(x, np.int64(0)) * np.int64(step.slope))
+        z = z if step.sum_pool is None else _pool(step.sum_pool, z, False)
+        _promise(step.name, float(abs(z.astype(np.float64)).max()), 62)
+        return _truncate(z, step.trunc_bits, rounding)
+    if isinstance(step, ir.Transpose):
+        return x.swapaxes(1, 2)
     if isinstance(step, ir.SumPool):
         return _pool(step.pool, x, False)
     if isinstance(step, ir.MaxPool):
@@ -61,6 +64,13 @@ def run_step(step: ir.Step, weights: Mapping[str, NDArray[np.uint64]], x: Ints, 
         _promise(step.name, float((high.astype(np.float64) - low).max()), step.compare_bits - 1)
         return high
     return x.reshape(x.shape[:1] + step.out_shape)
+
+
+def _truncate(z: Ints, bits: int, rounding: Rounding) -> Ints:
+    if not bits:
+        return z
+    offset = {"nearest": 1 << (bits - 1), "down": 0, "up": 1 << bits}[rounding]
+    return np.asarray((z + np.int64(offset)) >> np.int64(bits))
 
 
 def _linear(step: ir.Linear, weight: Ints, bias: Ints, x: Ints) -> Ints:

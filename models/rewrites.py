@@ -1,8 +1,8 @@
 """Rewrites that make a model cheaper to compute on shares and leave its logits what they were.
 
 Each rewrite is a function Graph -> Graph that returns the same object when it found nothing to do; `REWRITES` holds
-them in the order in which the compiler applies them. After all of them only Conv1d, Dense, Relu, SumPool, MaxPool and
-Reshape are left.
+them in the order in which the compiler applies them. After all of them only Conv1d, Dense, Relu, LeakyRelu, SumPool,
+MaxPool, Reshape and Transpose are left.
 
 Why they pay: on shares a comparison costs far more than a product, a rescaling costs a truncation, and a sum costs
 nothing.
@@ -10,16 +10,13 @@ nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sottovoce.engine.errors import ModelError
-from sottovoce.models.evaluate import batchnorm_affine, conv1d, evaluate_node
+from sottovoce.models.affine import as_float64, depthwise, fold_back, fold_forward, suffixed
+from sottovoce.models.evaluate import batchnorm_affine
 from sottovoce.models.graph import (
     Affine,
     AvgPool,
@@ -28,21 +25,26 @@ from sottovoce.models.graph import (
     Dense,
     Graph,
     Identity,
+    LeakyRelu,
     MaxPool,
     Node,
     Relu,
     Reshape,
     Shape,
     SumPool,
+    Transpose,
 )
 
-Array = NDArray[Any]
 Rewrite = Callable[[Graph], Graph]
 
 
 def drop_identity(graph: Graph) -> Graph:
-    """Dropout does nothing at inference."""
-    return _with(graph, [node for node in graph.nodes if not isinstance(node, Identity)])
+    """Dropout does nothing at inference, and neither does a leaky ReLU of slope 1."""
+
+    def nothing(node: Node) -> bool:
+        return isinstance(node, Identity) or (isinstance(node, LeakyRelu) and node.slope == 1)
+
+    return _with(graph, [node for node in graph.nodes if not nothing(node)])
 
 
 def batchnorm_to_affine(graph: Graph) -> Graph:
@@ -55,49 +57,100 @@ def batchnorm_to_affine(graph: Graph) -> Graph:
 
 def fold_affine_back(graph: Graph) -> Graph:
     """linear, affine -> linear: the factor into the rows of the weight, the shift into the bias."""
-    return _pairs(graph, _fold_back)
+    return _pairs(graph, fold_back)
 
 
 def fold_affine_forward(graph: Graph) -> Graph:
     """affine, linear -> linear: the factor into the columns of the weight, the shift through the weight into the bias.
 
     At padded edges the shift does not reach the padding, so the bias becomes one number per channel *and position*.
-    An affine with pooling or a reshape between it and its linear layer is first moved over them.
+    An affine with pooling, a reshape or a transpose between it and its linear layer is first moved over them.
     """
-    return _pairs(graph, _fold_forward)
+    return _pairs(graph, fold_forward)
+
+
+def affine_to_depthwise(graph: Graph) -> Graph:
+    """An affine that no linear layer absorbs -> a depthwise convolution of kernel 1.
+
+    A factor that changes along time has a channel for each position: (channels, time) is reshaped to
+    (channels * time, 1) around it.
+    """
+    nodes: list[Node] = []
+    for node, shape in zip(graph.nodes, graph.shapes, strict=False):
+        nodes += depthwise(node, shape) if isinstance(node, Affine) else [node]
+    return _with(graph, nodes)
 
 
 def average_to_sum(graph: Graph) -> Graph:
     """A mean over k positions is a window sum divided by k.
 
     k a power of two: the division is log2(k) more fraction bits. Otherwise 1/k goes into the next linear layer, or, if
-    there is none, into the one before: ReLU, pooling and reshapes in between commute with a positive factor.
+    there is none, into the one before: ReLU, pooling and reshapes in between commute with a positive factor. Without a
+    linear layer it becomes a depthwise convolution.
     """
-    nodes = list(graph.nodes)
-    for i, node in enumerate(nodes):
-        if not isinstance(node, AvgPool):
+    nodes, shapes = list(graph.nodes), graph.shapes
+    divisions: dict[int, Conv1d] = {}
+    for i, node in enumerate(graph.nodes):
+        if not isinstance(node, AvgPool | SumPool):
             continue
-        power_of_two = node.kernel & (node.kernel - 1) == 0
-        divisor = node.kernel if power_of_two else 1
-        nodes[i] = SumPool(node.name, node.kernel, node.stride, node.padding, divisor)
-        if not power_of_two:
-            _scale_neighbour(nodes, i, 1.0 / node.kernel)
-    return _with(graph, nodes)
+        divisor = node.kernel if isinstance(node, AvgPool) else node.divisor
+        if divisor in (1, node.kernel) and divisor & (divisor - 1) == 0:
+            if isinstance(node, AvgPool):
+                nodes[i] = SumPool(node.name, node.kernel, node.stride, node.padding, divisor)
+            continue
+        nodes[i] = SumPool(node.name, node.kernel, node.stride, node.padding)
+        if not _scale_neighbour(nodes, i, 1.0 / divisor):
+            weight = np.full((shapes[i][0], 1, 1), 1.0 / divisor)
+            divisions[i] = Conv1d(suffixed(node, "mean"), weight, np.zeros(len(weight)), groups=len(weight))
+    return _with(graph, [n for i, node in enumerate(nodes) for n in (node, divisions.get(i)) if n is not None])
 
 
 def maxpool_before_relu(graph: Graph) -> Graph:
-    """relu, maxpool -> maxpool, relu: the same values with fewer ReLUs."""
-    return _pairs(graph, lambda a, b, _: (b, a) if isinstance(a, Relu) and isinstance(b, MaxPool) else None)
+    """relu, maxpool -> maxpool, relu: the same values with fewer ReLUs; a leaky one only if it never falls."""
+    return _pairs(graph, lambda a, b, _: (b, a) if _rises(a) and isinstance(b, MaxPool) else None)
 
 
 def relu_before_reshape(graph: Graph) -> Graph:
     """reshape, relu -> relu, reshape: brings the ReLU next to the linear layer that it can be fused with."""
-    return _pairs(graph, lambda a, b, _: (b, a) if isinstance(a, Reshape) and isinstance(b, Relu) else None)
+
+    def swap(first: Node, second: Node, shape: Shape) -> tuple[Node, ...] | None:
+        moves = isinstance(first, Reshape | Transpose) and isinstance(second, Relu | LeakyRelu)
+        return (second, first) if moves else None
+
+    return _pairs(graph, swap)
 
 
 def merge_relu(graph: Graph) -> Graph:
-    """relu, relu -> relu."""
-    return _pairs(graph, lambda a, b, _: (a,) if isinstance(a, Relu) and isinstance(b, Relu) else None)
+    """relu, relu -> relu, also if one of the two is leaky with a slope >= 0; leaky with slope 0 -> relu."""
+
+    def merge(first: Node, second: Node, shape: Shape) -> tuple[Node, ...] | None:
+        if isinstance(first, Relu) and isinstance(second, Relu | LeakyRelu):
+            return (first,)
+        return (second,) if _rises(first) and isinstance(second, Relu) else None
+
+    flat = [Relu(n.name) if isinstance(n, LeakyRelu) and n.slope == 0 else n for n in graph.nodes]
+    return _pairs(_with(graph, flat), merge)
+
+
+def fold_transpose(graph: Graph) -> Graph:
+    """transpose, transpose -> nothing; of one channel or one position -> a reshape; before a dense layer -> into it.
+
+    In the last case the dense layer's columns are permuted instead: transpose, flatten, dense -> flatten, dense.
+    """
+    graph = _pairs(graph, lambda a, b, _: () if isinstance(a, Transpose) and isinstance(b, Transpose) else None)
+    nodes, shapes = list(graph.nodes), graph.shapes
+    for i, node in enumerate(graph.nodes):
+        if not isinstance(node, Transpose):
+            continue
+        channels, time = shapes[i]
+        after = graph.nodes[i + 2] if i + 2 < len(nodes) else None
+        if 1 in (channels, time):
+            nodes[i] = Reshape(node.name, (time, channels))
+        elif isinstance(graph.nodes[i + 1], Reshape) and isinstance(after, Dense):
+            columns = np.arange(channels * time).reshape(time, channels).T.reshape(-1)
+            nodes[i] = Reshape(node.name, (channels * time,))
+            nodes[i + 2] = replace(after, weight=after.weight[:, columns])
+    return _with(graph, nodes)
 
 
 def merge_reshape(graph: Graph) -> Graph:
@@ -114,28 +167,24 @@ REWRITES: tuple[tuple[str, Rewrite], ...] = (
     ("batch-norm becomes one affine map per channel", batchnorm_to_affine),
     ("fold affine maps into the linear layer before them", fold_affine_back),
     ("fold affine maps into the linear layer after them", fold_affine_forward),
+    ("an affine map that no layer absorbs becomes a depthwise convolution", affine_to_depthwise),
     ("average-pool becomes a window sum with a scale", average_to_sum),
     ("max-pool before ReLU", maxpool_before_relu),
     ("ReLU before reshape", relu_before_reshape),
     ("merge repeated ReLUs", merge_relu),
+    ("transpose folded into the dense layer after it, or cancelled", fold_transpose),
     ("merge reshapes", merge_reshape),
 )
 
 
 def rewrite(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
-    """The rewritten graph and what was applied, in order. Raises ModelError for an affine that nothing can absorb."""
+    """The rewritten graph and what was applied, in order."""
     applied = []
     for label, function in REWRITES:
         new = function(graph)
         if new is not graph:
             applied.append(label)
         graph = new
-    for node in graph.nodes:
-        if isinstance(node, Affine):
-            raise ModelError(
-                f"layer {node.name!r}: expected a linear layer that can absorb this affine map or batch-norm "
-                "(its factor may not change along time where a convolution or a pool must take it), got none"
-            )
     return graph, tuple(applied)
 
 
@@ -159,101 +208,28 @@ def _pairs(graph: Graph, rule: Callable[[Node, Node, Shape], tuple[Node, ...] | 
     return graph
 
 
-def _fold_back(first: Node, second: Node, shape: Shape) -> tuple[Node, ...] | None:
-    if not isinstance(second, Affine):
-        return None
-    if isinstance(first, Affine):
-        return (Affine(second.name, second.scale * first.scale, second.scale * first.shift + second.shift),)
-    if isinstance(first, Dense):
-        out = first.weight.shape[:1]
-        scale, shift = np.broadcast_to(second.scale, out), np.broadcast_to(second.shift, out)
-        return (replace(first, weight=_f64(first.weight) * scale[:, None], bias=first.bias * scale + shift),)
-    if isinstance(first, Conv1d):
-        factor = _per_channel(second.scale, first.weight.shape[0])
-        if factor is None:
-            return None
-        bias = first.bias[:, None] if first.bias.ndim == 1 else first.bias
-        weight = _f64(first.weight) * factor[:, None, None]
-        return (replace(first, weight=weight, bias=_column(factor * bias.T, second.shift)),)
-    return None
+def _scale_neighbour(nodes: list[Node], position: int, factor: float) -> bool:
+    """Multiply the next linear layer's weight, or the previous one's weight and bias, by `factor`; changes `nodes`.
 
-
-def _column(scaled_bias: Array, shift: Array) -> Array:
-    """(time or 1, c_out) + a shift broadcastable to (c_out, time), as a bias (c_out, time or 1)."""
-    bias = scaled_bias.T
-    shift = np.asarray(shift, dtype=np.float64)
-    if shift.ndim < 2:
-        shift = shift.reshape((1, -1))  # numpy broadcasting: a 1-d shift runs along time
-    return bias + shift
-
-
-def _fold_forward(first: Node, second: Node, shape: Shape) -> tuple[Node, ...] | None:
-    if not isinstance(first, Affine):
-        return None
-    scale = np.broadcast_to(_f64(first.scale), shape)
-    shift = np.broadcast_to(_f64(first.shift), shape)
-    if isinstance(second, Affine):
-        return _fold_back(first, second, shape)
-    if isinstance(second, Dense):
-        weight = _f64(second.weight)
-        return (replace(second, weight=weight * scale, bias=second.bias + weight @ shift),)
-    if isinstance(second, Reshape):
-        new = (math.prod(shape),) if second.shape is None else second.shape
-        return (second, Affine(first.name, scale.reshape(new), shift.reshape(new)))
-    if not isinstance(second, Conv1d | AvgPool | MaxPool):
-        return None
-    factor = _per_channel(first.scale, shape[0])
-    if factor is None:
-        return None
-    if isinstance(second, Conv1d):
-        return (_fold_into_conv(second, factor, first.shift, shape),)
-    if isinstance(second, AvgPool):
-        moved = evaluate_node(second, shift[None])[0]  # padding counts as zeros that the shift never reached
-        return (second, Affine(first.name, factor[:, None], moved))
-    level = _per_channel(first.shift, shape[0])
-    if level is None or bool((factor < 0).any()):  # a negative factor would turn maxima into minima
-        return None
-    return (second, Affine(first.name, factor[:, None], level[:, None]))
-
-
-def _fold_into_conv(conv: Conv1d, factor: Array, shift: Array, shape: Shape) -> Conv1d:
-    weight = _f64(conv.weight)
-    bias = _f64(conv.bias[:, None] if conv.bias.ndim == 1 else conv.bias)
-    through = conv1d(conv, weight, np.broadcast_to(_f64(shift), shape)[None])[0]
-    if conv.padding == (0, 0) and np.atleast_1d(shift).shape[-1] == 1:
-        through = through[:, :1]  # no edges: every position gets the same; decided by shapes alone, as they are public
-    width = conv.weight.shape[1]
-    per_group = factor.reshape(conv.groups, 1, width)
-    rows = weight.reshape(conv.groups, -1, width, weight.shape[2]) * per_group[..., None]
-    return replace(conv, weight=rows.reshape(weight.shape), bias=bias + through)
-
-
-def _scale_neighbour(nodes: list[Node], position: int, factor: float) -> None:
-    """Multiply the next linear layer's weight, or the previous one's weight and bias, by `factor`; changes `nodes`."""
+    False if there is none.
+    """
     for i in range(position + 1, len(nodes)):
         node = nodes[i]
         if isinstance(node, Conv1d | Dense):
-            nodes[i] = replace(node, weight=_f64(node.weight) * factor)
-            return
+            nodes[i] = replace(node, weight=as_float64(node.weight) * factor)
+            return True
         if isinstance(node, Affine | BatchNorm):  # a shift does not commute with a factor
             break
     for i in range(position - 1, -1, -1):
         node = nodes[i]
         if isinstance(node, Conv1d | Dense):
-            nodes[i] = replace(node, weight=_f64(node.weight) * factor, bias=_f64(node.bias) * factor)
-            return
+            nodes[i] = replace(node, weight=as_float64(node.weight) * factor, bias=as_float64(node.bias) * factor)
+            return True
         if isinstance(node, Affine | BatchNorm):
             break
-    raise ModelError(f"layer {nodes[position].name!r}: expected a linear layer that can absorb its factor, got none")
+    return False
 
 
-def _per_channel(values: Array, channels: int) -> NDArray[np.float64] | None:
-    """One number per channel if `values`, broadcastable to (channels, time), is constant along time; else None."""
-    values = np.atleast_1d(_f64(values))
-    if bool((values != values[..., :1]).any()):
-        return None
-    return np.broadcast_to(values[..., 0].reshape(-1), (channels,)).copy()
-
-
-def _f64(values: Array) -> NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)
+def _rises(node: Node) -> bool:
+    """Whether `node` is a ReLU that never falls, so that it commutes with maxima."""
+    return isinstance(node, Relu) or (isinstance(node, LeakyRelu) and node.slope >= 0)

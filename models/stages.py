@@ -9,15 +9,16 @@ from numpy.typing import ArrayLike
 
 from sottovoce.engine.errors import ModelError
 from sottovoce.models.evaluate import evaluate_node
-from sottovoce.models.graph import Conv1d, Dense, Graph, MaxPool, Node, Relu, SumPool
+from sottovoce.models.graph import Conv1d, Dense, Graph, LeakyRelu, MaxPool, Node, Relu, SumPool
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One program step to be: a node, what is fused behind it, and what the scale must leave room for.
 
-    growth: the most that window sums multiply a value by before its next comparison or product. compared: a comparison
-    follows before the next product. last: no comparison and no product follows, so nothing need be truncated.
+    growth: the most that a value is multiplied by before its next comparison or product, by window sums, and by a
+    maximum, which compares differences. compared: a comparison follows before the next product. last: no comparison and
+    no product follows, so nothing need be truncated.
     """
 
     node: Node
@@ -29,7 +30,7 @@ class Stage:
 
 
 def fuse(graph: Graph) -> tuple[Stage, ...]:
-    """A rewritten graph as program steps: ReLU and a following window sum go into the step before them."""
+    """A rewritten graph as program steps: a ReLU goes into the linear step before it, a window sum into the ReLU."""
     stages: list[Stage] = []
     nodes = list(graph.nodes)
     while nodes:
@@ -37,7 +38,9 @@ def fuse(graph: Graph) -> tuple[Stage, ...]:
         relu = isinstance(node, Conv1d | Dense) and bool(nodes) and isinstance(nodes[0], Relu)
         if relu:
             nodes.pop(0)
-        pool = nodes.pop(0) if (relu or isinstance(node, Relu)) and nodes and isinstance(nodes[0], SumPool) else None
+        pool = None
+        if (relu or isinstance(node, Relu | LeakyRelu)) and nodes and isinstance(nodes[0], SumPool):
+            pool = nodes.pop(0)
         stages.append(Stage(node, relu, pool if isinstance(pool, SumPool) else None))
     return tuple(_look_ahead(stages, i) for i in range(len(stages)))
 
@@ -47,7 +50,8 @@ def _look_ahead(stages: list[Stage], position: int) -> Stage:
     for later in stages[position + 1 :]:
         if isinstance(later.node, Conv1d | Dense):
             return Stage(stage.node, stage.relu, stage.pool, growth, stage.relu)
-        if isinstance(later.node, Relu | MaxPool):
+        if isinstance(later.node, Relu | LeakyRelu | MaxPool):
+            growth *= 2 if isinstance(later.node, MaxPool) else 1
             return Stage(stage.node, stage.relu, stage.pool, growth, True)
         growth *= later.node.kernel if isinstance(later.node, SumPool) else 1
     return Stage(stage.node, stage.relu, stage.pool, growth, stage.relu, last=not stage.relu)

@@ -90,6 +90,10 @@ class Protocol(ABC, Generic[A, B, W, Z]):
         """x - y, same shape and fraction bits."""
 
     @abstractmethod
+    def mul_public(self, x: A, factor: int, frac_bits: int) -> A:
+        """factor * x for a public integer -2^63 <= factor < 2^63, read with frac_bits fraction bits."""
+
+    @abstractmethod
     def concat(self, parts: Sequence[A], axis: int) -> A:
         """The parts, one after the other along an axis."""
 
@@ -118,6 +122,10 @@ class Protocol(ABC, Generic[A, B, W, Z]):
     @abstractmethod
     def mul(self, x: A, y: A) -> Z:
         """The elementwise product of two shared tensors of one shape, not yet exchanged."""
+
+    @abstractmethod
+    def as_product(self, x: A) -> Z:
+        """x as a product that is not yet exchanged, so that it can be truncated; local, with fresh randomness."""
 
     @abstractmethod
     def reshare(self, z: Z) -> A:

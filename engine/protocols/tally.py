@@ -90,6 +90,10 @@ class Tally(Protocol[ShapeShare, ShapeShare, None, ShapeShare]):
         """Free."""
         return x
 
+    def mul_public(self, x: ShapeShare, factor: int, frac_bits: int) -> ShapeShare:
+        """Free."""
+        return ShapeShare(x.shape, frac_bits)
+
     def concat(self, parts: Sequence[ShapeShare], axis: int) -> ShapeShare:
         """Free."""
         shape = list(parts[0].shape)
@@ -119,6 +123,10 @@ class Tally(Protocol[ShapeShare, ShapeShare, None, ShapeShare]):
     def mul(self, x: ShapeShare, y: ShapeShare) -> ShapeShare:
         """Free."""
         return ShapeShare(x.shape, x.frac_bits + y.frac_bits)
+
+    def as_product(self, x: ShapeShare) -> ShapeShare:
+        """Free."""
+        return x
 
     def reshare(self, z: ShapeShare) -> ShapeShare:
         """As declared."""

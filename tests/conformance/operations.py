@@ -84,6 +84,16 @@ def _table() -> list[Operation]:
             lambda a, b: a - b,
             lambda d, s: [],
         ),
+        *(
+            Operation(
+                f"mul_public {c}",
+                lambda r, s: (_full(r, s),),
+                lambda p, x, c=c: p.mul_public(x[0], c, 0),
+                lambda a, c=c: a * np.int64(c),
+                lambda d, s: [],
+            )
+            for c in (0, 3, -5, 2**63 - 1, -(2**63))
+        ),
         Operation(
             "mul",
             lambda r, s: (_full(r, s), _full(r, s)),
@@ -120,6 +130,17 @@ def _table() -> list[Operation]:
                 lambda r, s: (extremes(r, s, 63), _ones(s)),
                 lambda p, x, f=bits: _truncate(p, x[0], x[1], f),
                 lambda a, b, f=bits: a >> f,
+                lambda d, s: d.trunc(size(s)),
+                slack=1,
+            )
+        )
+    for bits in (1, 30):
+        rows.append(
+            Operation(
+                f"trunc {bits} of a share",
+                lambda r, s: (extremes(r, s, 63),),
+                lambda p, x, f=bits: p.trunc(p.as_product(x[0]), f),
+                lambda a, f=bits: a >> f,
                 lambda d, s: d.trunc(size(s)),
                 slack=1,
             )

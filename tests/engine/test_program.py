@@ -24,6 +24,7 @@ from sottovoce.engine.program import (
     Reshape,
     SumPool,
     TensorSpec,
+    Transpose,
     check,
     from_json,
 )
@@ -49,24 +50,26 @@ DENSE = Linear(
     "dense",
     (6,),
     (3,),
-    33,
+    31,
     TensorSpec("dense.weight", (3, 6), 10),
-    TensorSpec("dense.bias", (3,), 33),
+    TensorSpec("dense.bias", (3,), 31),
 )
 STEPS = (
     CONV,
     MaxPool("max1", (4, 8), (4, 4), 22, Pool(3, 2, (1, 0)), 32),
     Relu("relu1", (4, 4), (4, 3), 22, 32, Pool(2, 1)),
     SumPool("sum1", (4, 3), (4, 1), 22, Pool(3, 1)),
-    Reshape("flat", (4, 1), (4,), 22),
+    Transpose("turn", (4, 1), (1, 4), 22),
+    Relu("leaky", (1, 4), (1, 4), 20, 32, None, -3, 8, trunc_bits=10),
+    Reshape("flat", (1, 4), (4,), 20),
     Linear(
         "hidden",
         "dense",
         (4,),
         (6,),
-        23,
+        21,
         TensorSpec("hidden.weight", (6, 4), 9),
-        TensorSpec("hidden.bias", (6,), 31),
+        TensorSpec("hidden.bias", (6,), 29),
         trunc_bits=8,
         relu=True,
         compare_bits=48,
@@ -103,11 +106,18 @@ def test_a_change_changes_the_digest():
     assert change("calibrated", True).digest != PROGRAM.digest
 
 
+def test_a_transpose_of_no_matrix_is_refused():
+    turn = Transpose("turn", (4,), (4,), 22)
+    steps = (Reshape("flat", (4, 1), (4,), 22), turn, *STEPS[6:])
+    with pytest.raises(ModelError, match=r"step 'turn': dimensions of in_shape: expected 2 to 2, got 1"):
+        check(msgspec.structs.replace(PROGRAM, steps=STEPS[:4] + steps))
+
+
 def test_counts():
     assert PROGRAM.parameters == 4 * 3 + 4 * 16 + 6 * 4 + 6 + 3 * 6 + 3
     assert PROGRAM.multiplications == 4 * 16 * 3 + 24 + 18
     assert [t.name for t in PROGRAM.tensors[:2]] == ["conv1.weight", "conv1.bias"]
-    assert PROGRAM.frac_bits == 33
+    assert PROGRAM.frac_bits == 31
 
 
 @pytest.mark.parametrize(
@@ -174,16 +184,26 @@ def test_counts():
         ("steps.1.compare_bits", 31, "step 'max1': compare_bits"),
         ("steps.2.out_frac_bits", 24, "step 'relu1': out_frac_bits: expected 22 or 23, got 24"),
         ("steps.3.out_frac_bits", 23, "step 'sum1': out_frac_bits: expected 22, got 23"),
-        ("steps.4.out_shape", (2, 3), "step 'flat': number of elements: expected 4, got 6"),
-        ("steps.4.out_shape", (1, 1, 2, 2), "step 'flat': dimensions"),
-        ("steps.4.out_shape", (-2, -2), "step 'flat': out_shape"),
-        ("steps.4.out_frac_bits", 21, "step 'flat': out_frac_bits"),
-        ("steps.5.stride", 2, "step 'hidden': stride, padding, dilation, groups of dense"),
-        ("steps.5.in_shape", (4, 1), "step 'hidden': in_shape"),
-        ("steps.6.weight.shape", (3, 5), "step 'dense': columns of the weight: expected 6, got 5"),
-        ("steps.6.weight.shape", (1 << 29, 6), "step 'dense': shape of 'dense.weight'"),
-        ("steps.6.bias.shape", (4,), "step 'dense': shape of the bias"),
-        ("steps.6.sum_pool", Pool(1, 1), r"step 'dense': expected \(channels, time\) before a window"),
+        ("steps.4.out_shape", (4, 1), r"step 'turn': out_shape: expected \(1, 4\), got \(4, 1\)"),
+        ("steps.4.out_shape", (4,), "step 'turn': out_shape"),
+        ("steps.4.out_frac_bits", 21, "step 'turn': out_frac_bits: expected 22, got 21"),
+        ("steps.5.slope", (1 << 30) + 1, "step 'leaky': slope: expected -1073741824 to 1073741824, got 1073741825"),
+        ("steps.5.slope", -(10**30), "step 'leaky': slope"),
+        ("steps.5.slope_bits", 31, "step 'leaky': slope_bits: expected 0 to 30, got 31"),
+        ("steps.5.slope_bits", -1, "step 'leaky': slope_bits"),
+        ("steps.5.slope_bits", 9, "step 'leaky': out_frac_bits: expected 21, got 20"),
+        ("steps.5.trunc_bits", 33, "step 'leaky': trunc_bits: expected 0 to 32, got 33"),
+        ("steps.5.trunc_bits", 0, "step 'leaky': out_frac_bits: expected 30, got 20"),
+        ("steps.6.out_shape", (2, 3), "step 'flat': number of elements: expected 4, got 6"),
+        ("steps.6.out_shape", (1, 1, 2, 2), "step 'flat': dimensions"),
+        ("steps.6.out_shape", (-2, -2), "step 'flat': out_shape"),
+        ("steps.6.out_frac_bits", 21, "step 'flat': out_frac_bits"),
+        ("steps.7.stride", 2, "step 'hidden': stride, padding, dilation, groups of dense"),
+        ("steps.7.in_shape", (4, 1), "step 'hidden': in_shape"),
+        ("steps.8.weight.shape", (3, 5), "step 'dense': columns of the weight: expected 6, got 5"),
+        ("steps.8.weight.shape", (1 << 29, 6), "step 'dense': shape of 'dense.weight'"),
+        ("steps.8.bias.shape", (4,), "step 'dense': shape of the bias"),
+        ("steps.8.sum_pool", Pool(1, 1), r"step 'dense': expected \(channels, time\) before a window"),
     ],
 )
 def test_one_wrong_field_is_refused_by_name(path, value, words):

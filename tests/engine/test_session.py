@@ -15,7 +15,21 @@ from sottovoce.engine.protocols.table import PROTOCOLS, find
 from sottovoce.engine.session import Output, chunks, join_output, run_plain
 from sottovoce.models.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
-from sottovoce.models.graph import AvgPool, Conv1d, Dense, Graph, MaxPool, Relu, Reshape
+from sottovoce.models.evaluate import evaluate
+from sottovoce.models.graph import (
+    Affine,
+    AvgPool,
+    Conv1d,
+    Dense,
+    Graph,
+    LeakyRelu,
+    MaxPool,
+    Relu,
+    Reshape,
+    Transpose,
+    output_shape,
+)
+from sottovoce.models.reference import fixed_reference
 from sottovoce.models.zoo import build
 
 LABELS = ("a", "b", "c")
@@ -88,6 +102,57 @@ def test_predicted_cost_is_measured_cost(
                     spans = [s for s in measured.spans if s.layer == step.name]
                     assert sum(s.bytes_sent for s in spans) == step.bytes_sent[rank]
             assert max(s.rounds for s in stats) == sum(s.rounds for s in steps)
+
+
+SCALE = np.linspace(-1.5, 2.0, 24)
+FEATURES = {
+    "exact slope": (LeakyRelu("leaky", 0.25),),
+    "rounded slope": (LeakyRelu("leaky", 0.01),),
+    "negative slope": (LeakyRelu("leaky", -0.3), MaxPool("max", 2, 2)),
+    "exact slope, sum": (LeakyRelu("leaky", 0.5), AvgPool("mean", 4, 2, (1, 1))),
+    "rounded slope, sum": (LeakyRelu("leaky", 0.3), AvgPool("mean", 3, 2, (1, 0))),
+    "overlapping maxima": (MaxPool("max", 5, 2, (2, 2)), MaxPool("more", 4, 1)),
+    "transpose": (Transpose("turn"), Conv1d("mix", SCALE.reshape(3, 8, 1), np.ones(3)), Transpose("back")),
+    "factor per channel": (Relu("relu"), Affine("norm", SCALE[:3, None], SCALE[3:6, None]), MaxPool("max", 2, 2)),
+    "factor per position": (Affine("std", SCALE.reshape(3, 8), SCALE[:8]), Relu("relu")),
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_kind_of_layer_runs_at_its_declared_cost(protocol: str, name: str, rng: np.random.Generator) -> None:
+    """Scores within the bounds of float, the fixed-point oracle's own ones, and what `explain` would show measured."""
+    nodes = (*FEATURES[name], Reshape("flatten"))
+    shape: tuple[int, ...] = (3, 8)
+    for node in nodes:
+        shape = output_shape(node, shape)
+    dense = Dense("dense", rng.normal(size=(3, *shape)), rng.normal(size=3))
+    graph = Graph("one", (3, 8), (*nodes, dense), LABELS, (-2.0,), (2.0,))
+    compiled = compile_graph(graph, outputs=("label", "scores"))
+    features = rng.uniform(-2, 2, (5, 3, 8))
+    x = encode_input(compiled.program, features)
+    plain = run_plain(compiled.program, compiled.weights, x, "scores")
+    oracle = fixed_reference(compiled.program, compiled.weights, x) * 2.0**-compiled.program.frac_bits
+    np.testing.assert_array_equal(plain, oracle)
+    bounds = np.asarray(compiled.report.logit_errors) + 1e-12
+    steps = predict_cost(compiled.program, find(protocol), 5, "scores")
+    with LocalCluster(compiled.program, compiled.weights, protocol) as cluster:
+        logits, stats = cluster.run(x, "scores")
+    assert np.all(np.abs(logits - evaluate(graph, features)) <= bounds)
+    for rank, measured in enumerate(stats):
+        assert measured.bytes_sent == sum(s.bytes_sent[rank] for s in steps)
+    assert max(s.rounds for s in stats) == sum(s.rounds for s in steps)
+
+
+def test_a_slope_costs_no_message_unless_it_is_rounded() -> None:
+    """An exact slope is local; a rounded one adds the truncation's five messages."""
+    costs = []
+    for activation in (Relu("r"), LeakyRelu("r", 0.25), LeakyRelu("r", 0.01)):
+        nodes = (MaxPool("max", 2, 2), activation, Reshape("flatten"), Dense("dense", np.ones((3, 12)), np.zeros(3)))
+        program = compile_graph(Graph("one", (3, 8), nodes, LABELS, (-2.0,), (2.0,))).program
+        step = next(s for s in predict_cost(program, find("rep3"), 1) if s.name == "r")
+        costs.append((step.rounds, sum(step.frames_sent)))
+    assert costs[0] == costs[1] and costs[2][1] == costs[0][1] + 5 and costs[2][0] > costs[0][0]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -15,10 +15,13 @@ from sottovoce.models.graph import (
     Dense,
     Graph,
     Identity,
+    LeakyRelu,
     MaxPool,
     Node,
     Relu,
     Reshape,
+    SumPool,
+    Transpose,
     output_shape,
 )
 
@@ -49,12 +52,30 @@ def _conv(name: str, shape: tuple[int, ...], rng: Rng) -> Conv1d:
 def _pool(name: str, shape: tuple[int, ...], rng: Rng) -> Node:
     kernel = int(rng.integers(1, min(5, shape[1]) + 1))
     left, right = (int(p) for p in rng.integers(0, kernel, 2))
-    kind = AvgPool if rng.random() < 0.5 else MaxPool
-    return kind(name, kernel, int(rng.integers(1, 4)), (left, right))
+    kind = rng.choice([AvgPool, MaxPool, MaxPool, SumPool])
+    options = (int(rng.choice([1, 2, kernel])),) if kind is SumPool else ()
+    return kind(name, kernel, int(rng.integers(1, 4)), (left, right), *options)
+
+
+def _activation(name: str, rng: Rng) -> Node:
+    """ReLU, or leaky: exact and rounded slopes, beyond one, and negative."""
+    slope = rng.choice([None, None, 0.0, 0.25, 0.01, 0.3, 1.5, -0.5])
+    return Relu(name) if slope is None else LeakyRelu(name, float(slope))
+
+
+def _affine(name: str, shape: tuple[int, ...], rng: Rng) -> Affine:
+    """Per channel, per position, or both, factors of either sign."""
+    along = [(shape[0], *[1] * (len(shape) - 1)), shape[-1:], shape]
+    scale, shift = (along[int(i)] for i in rng.integers(0, 3, 2))
+    if len(shape) == 1:
+        scale = shift = shape
+    return Affine(name, rng.uniform(-1, 1.5, scale), rng.normal(size=shift))
 
 
 def make_graph(seed: int) -> Graph:
-    """A random CNN: up to three convolutions, norms before or after the ReLU, any pooling, one or two dense layers."""
+    """A random CNN: up to three convolutions, with norms, activations, affine maps, transposes and any pooling around
+    them, one or two dense layers, and now and then an activation or an affine map on the logits.
+    """
     rng = np.random.default_rng(seed)
     shape: tuple[int, ...] = (int(rng.integers(1, 4)), int(rng.integers(5, 16)))
     start = shape
@@ -72,19 +93,31 @@ def make_graph(seed: int) -> Graph:
         if rng.random() < 0.4:
             add(lambda name: _norm(name, shape[0], rng))
         if rng.random() < 0.8:
-            add(Relu)
+            add(lambda name: _activation(name, rng))
+            if rng.random() < 0.2:
+                add(lambda name: _affine(name, shape, rng))
             if rng.random() < 0.3:
                 add(lambda name: _norm(name, shape[0], rng))
         if rng.random() < 0.3:
             add(Identity)
         if rng.random() < 0.6:
             add(lambda name: _pool(name, shape, rng))
+            if rng.random() < 0.2:
+                add(lambda name: _affine(name, shape, rng))
+        if rng.random() < 0.3:
+            add(Transpose)
+            if rng.random() < 0.5:
+                add(lambda name: _activation(name, rng))
     add(Reshape)
     for width in [int(w) for w in rng.integers(2, 7, rng.integers(0, 2))]:
         add(lambda name, w=width: Dense(name, rng.normal(size=(w, shape[0])), rng.normal(size=w)))
-        add(Relu)
+        add(lambda name: _activation(name, rng))
     labels = int(rng.integers(2, 5))
     add(lambda name: Dense(name, rng.normal(size=(labels, shape[0])), rng.normal(size=labels)))
+    if rng.random() < 0.2:
+        add(lambda name: _activation(name, rng))
+    if rng.random() < 0.2:
+        add(lambda name: _affine(name, shape, rng))
     count = start[0] * start[1]
     low = rng.uniform(-20, 1, count)
     high = low + rng.uniform(0, 30, count)

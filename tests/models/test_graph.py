@@ -15,10 +15,12 @@ from sottovoce.models.graph import (
     Dense,
     Graph,
     Identity,
+    LeakyRelu,
     MaxPool,
     Relu,
     Reshape,
     SumPool,
+    Transpose,
     output_shape,
     same_padding,
 )
@@ -73,6 +75,14 @@ def test_pools_by_hand():
     assert evaluate_node(SumPool("s", 2, 3, (0, 0), 2), x).tolist() == [[[-1.5, -4.5]]]
 
 
+def test_leaky_relu_and_transpose_by_hand():
+    x = np.array([[[1.0, -2.0, 0.0], [-3.0, 4.0, -0.5]]])
+    assert evaluate_node(LeakyRelu("l", 0.5), x).tolist() == [[[1, -1, 0], [-1.5, 4, -0.25]]]
+    assert evaluate_node(LeakyRelu("l", -2.0), x).tolist() == [[[1, 4, 0], [6, 4, 1]]]
+    assert evaluate_node(Transpose("t"), x).tolist() == [[[1, -3], [-2, 4], [0, -0.5]]]
+    assert output_shape(Transpose("t"), (2, 3)) == (3, 2)
+
+
 def test_elementwise_nodes_by_hand():
     x = np.array([[[1.0, -2.0], [3.0, 4.0]]])
     norm = BatchNorm(
@@ -114,6 +124,9 @@ def test_same_padding_keeps_the_length(kernel, dilation):
         ((Conv1d("c", np.ones((1, 1, 2)), np.zeros(1), padding=(2, 0)), Reshape("f"), dense()), "layer 'c': .*padding"),
         ((Conv1d("c", np.ones((1, 1, 1)), np.zeros(1), stride=0), Reshape("f"), dense()), "layer 'c': .*stride"),
         ((MaxPool("m", 2, 1, (0, 2)), Reshape("f"), dense()), "layer 'm': .*padding"),
+        ((SumPool("s", 2, 2, (0, 0), 0), Reshape("f"), dense()), "layer 's': expected a divisor >= 1"),
+        ((LeakyRelu("l", float("nan")), Reshape("f"), dense()), "layer 'l': expected a finite slope"),
+        ((Reshape("f"), Transpose("t"), dense()), r"layer 't': expected \(channels, time\)"),
         ((Reshape("f", (3,)), dense()), "layer 'f': expected 4 elements"),
         ((Reshape("f"), MaxPool("m", 2, 2), dense()), r"layer 'm': expected \(channels, time\)"),
         ((Reshape("f"), Dense("d", np.full((2, 4), np.nan), np.zeros(2))), "layer 'd': expected finite"),

@@ -90,6 +90,41 @@ def test_relu_error_when_only_the_real_value_may_be_positive():
     assert 0.5 <= -found.error_low[0] < 0.5 + 1e-9
 
 
+@pytest.mark.parametrize("slope", [0.01, 0.0, 0.3, 1.5, -0.5])
+@pytest.mark.parametrize("bits", [0, 3, 12])
+def test_leaky_relu_encloses_every_value_and_error_and_the_interval_is_the_exact_one(rng, slope, bits):
+    """All integers of small intervals, and real values at both ends of their error."""
+    low = rng.integers(-40, 40, 60).astype(float)
+    high = low + rng.integers(0, 30, 60)
+    error_low, error_high = -rng.uniform(0, 3, 60), rng.uniform(0, 3, 60)
+    numerator = round(slope * 2**bits)
+    found = ranges.leaky_relu(Bounds(2, low, high, error_low, error_high), slope, numerator, bits)
+    assert found.frac_bits == 2 + bits
+    for i in range(60):
+        integers = np.arange(low[i], high[i] + 1)
+        values = np.where(integers >= 0, integers * 2**bits, integers * numerator)
+        assert found.low[i] <= values.min() <= found.low[i] + 1 and found.high[i] - 1 <= values.max() <= found.high[i]
+        for error in (error_low[i], 0.0, error_high[i]):
+            real = integers / 4 - error
+            off = values * 2.0 ** -(2 + bits) - np.where(real >= 0, real, slope * real)
+            assert np.all(off >= found.error_low[i] - 1e-12) and np.all(off <= found.error_high[i] + 1e-12)
+
+
+def test_a_leaky_relu_s_error_is_not_far_from_the_worst_one():
+    """Below zero the error shrinks with the slope; the slope's own rounding shows in proportion to the value."""
+    found = ranges.leaky_relu(bounds([-9.0, -9.0, 1.0], [-5.0, 9.0, 9.0], error=0.5), 0.25, 1, 2)
+    np.testing.assert_allclose(found.error_high, [0.125, 0.5, 0.5], rtol=1e-9)
+    rounded = ranges.leaky_relu(bounds([-8.0], [-5.0]), 0.3, 1, 2)
+    np.testing.assert_allclose([rounded.error_low, rounded.error_high], [[0.0], [0.4]], atol=1e-9)
+
+
+def test_a_transpose_moves_all_four_bounds():
+    x = Bounds(3, *np.arange(24.0).reshape(4, 2, 3))
+    turned = ranges.transpose(x)
+    assert turned.frac_bits == 3 and turned.low.shape == (3, 2)
+    assert np.array_equal(turned.error_high.T, x.error_high) and np.array_equal(turned.high.T, x.high)
+
+
 def test_pools():
     x = bounds([[-1.0, 2.0, -3.0, 4.0]], [[0.0, 5.0, 1.0, 6.0]], error=0.5)
     sums = ranges.sum_pool(x, SumPool("s", 2, 2, (1, 1), 2))

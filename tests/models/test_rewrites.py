@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from sottovoce.engine.errors import ModelError
 from sottovoce.models import rewrites
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import (
@@ -19,10 +18,12 @@ from sottovoce.models.graph import (
     Dense,
     Graph,
     Identity,
+    LeakyRelu,
     MaxPool,
     Relu,
     Reshape,
     SumPool,
+    Transpose,
     output_shape,
 )
 
@@ -117,15 +118,39 @@ def test_affine_moves_over_a_pool_and_a_reshape_to_the_next_linear_layer(model, 
 
 
 def test_a_negative_factor_does_not_move_over_a_maximum(model, rng):
-    graph = model(conv(rng), Relu("r"), norm(rng, sign=-1.0), MaxPool("p", 2, 2))
-    with pytest.raises(ModelError, match=r"layer 'norm': expected a linear layer"):
-        rewrites.rewrite(graph)
+    before = model(conv(rng), Relu("r"), norm(rng, sign=-1.0), MaxPool("p", 2, 2))
+    after, applied = rewrites.rewrite(before)
+    assert kinds(after)[:4] == ["Conv1d", "Relu", "Conv1d", "MaxPool"]
+    assert after.nodes[2].groups == 4 and after.nodes[2].weight.shape == (4, 1, 1)
+    assert "an affine map that no layer absorbs becomes a depthwise convolution" in applied
+    same(rng, before, after)
 
 
-def test_a_factor_that_changes_along_time_is_refused(model, rng):
-    graph = model(Affine("std", rng.uniform(0.5, 2, (2, 12)), np.zeros(1)), conv(rng))
-    with pytest.raises(ModelError, match=r"layer 'std': .*along time"):
-        rewrites.rewrite(graph)
+def test_a_factor_that_changes_along_time_has_a_channel_for_each_position(model, rng):
+    before = model(Affine("std", rng.normal(size=(2, 12)), rng.normal(size=12)), conv(rng))
+    after, _ = rewrites.rewrite(before)
+    assert kinds(after)[:4] == ["Reshape", "Conv1d", "Reshape", "Conv1d"]
+    assert after.nodes[1].groups == 24 and after.shapes[1:4] == ((24, 1), (24, 1), (2, 12))
+    same(rng, before, after)
+
+
+@pytest.mark.parametrize("nodes", [0, 1, 2])
+def test_a_last_affine_map_is_a_layer(rng, nodes):
+    """Alone, behind an activation, and behind a layer that takes it in."""
+    dense = Dense("d", rng.normal(size=(24, 24)), rng.normal(size=24))
+    head = ((), (LeakyRelu("r", -0.5),), (dense,))[nodes]
+    affine = Affine("a", rng.normal(size=24), rng.normal(size=24))
+    before = Graph("m", SHAPE, (Reshape("f"), *head, affine), tuple(map(str, range(24))), (-3.0,), (3.0,))
+    after, _ = rewrites.rewrite(before)
+    assert [isinstance(n, Conv1d) and n.groups == 24 for n in after.nodes].count(True) == (nodes < 2)
+    assert Affine not in map(type, after.nodes)
+    same(rng, before, after)
+
+
+def test_a_long_name_leaves_room_for_what_is_put_beside_it(model, rng):
+    before = model(Affine("a" * 64, rng.normal(size=(2, 12)), np.zeros(1)), conv(rng))
+    after, _ = rewrites.rewrite(before)
+    assert max(len(node.name) for node in after.nodes) == 64
 
 
 def test_average_over_a_power_of_two_is_a_sum_with_a_divisor(model, rng):
@@ -143,6 +168,14 @@ def test_average_over_another_length_goes_into_the_next_linear_layer(model, rng)
     same(rng, before, after)
 
 
+@pytest.mark.parametrize(("kernel", "divisor", "left"), [(4, 4, 4), (4, 1, 1), (4, 2, 1), (3, 3, 1), (3, 2, 1)])
+def test_only_a_divisor_that_is_fraction_bits_stays(model, rng, kernel, divisor, left):
+    before = model(conv(rng), SumPool("p", kernel, 2, (1, 1), divisor))
+    after = rewrites.average_to_sum(before)
+    assert after.nodes[1].divisor == left
+    same(rng, before, after)
+
+
 def test_average_at_the_end_goes_into_the_linear_layer_before_it(rng):
     nodes = (
         Conv1d("c", rng.normal(size=(3, 2, 1)), rng.normal(size=3)),
@@ -156,10 +189,84 @@ def test_average_at_the_end_goes_into_the_linear_layer_before_it(rng):
     same(rng, before, after)
 
 
-def test_average_without_a_linear_layer_is_refused():
-    graph = Graph("m", SHAPE, (AvgPool("gap", 12, 1), Reshape("f")), ("a", "b"), (0.0,), (1.0,))
-    with pytest.raises(ModelError, match="layer 'gap'"):
-        rewrites.rewrite(graph)
+def test_average_without_a_linear_layer_becomes_one(rng):
+    before = Graph("m", SHAPE, (AvgPool("gap", 12, 1), Reshape("f")), ("a", "b"), (0.0,), (1.0,))
+    after = rewrites.average_to_sum(before)
+    assert kinds(after) == ["SumPool", "Conv1d", "Reshape"] and after.nodes[1].groups == 2
+    same(rng, before, after)
+
+
+def test_an_average_that_leaves_padding_out_is_a_sum_with_a_factor_per_position(model, rng):
+    """Before a dense layer the factor goes into its columns; before a convolution it is a layer."""
+    pool = SumPool("p", 3, 1, (1, 1))
+    factor = Affine("p.count", 1 / np.array([2.0, *[3.0] * 11, 2.0]), np.zeros(1))
+    before = model(conv(rng), Relu("r"), pool, factor)
+    after, _ = rewrites.rewrite(before)
+    assert kinds(after) == ["Conv1d", "Relu", "SumPool", "Reshape", "Dense"]
+    same(rng, before, after)
+    before = model(conv(rng), Relu("r"), pool, factor, Conv1d("c2", rng.normal(size=(2, 4, 3)), np.zeros(2)))
+    after, _ = rewrites.rewrite(before)
+    assert kinds(after)[2:6] == ["SumPool", "Reshape", "Conv1d", "Reshape"]
+    same(rng, before, after)
+
+
+@pytest.mark.parametrize(("slope", "moves"), [(0.1, True), (1.5, True), (-0.1, False)])
+def test_maxpool_goes_before_a_leaky_relu_that_never_falls(model, rng, slope, moves):
+    before = model(conv(rng), LeakyRelu("r", slope), MaxPool("p", 3, 2, (1, 1)))
+    after, _ = rewrites.rewrite(before)
+    expected = ["MaxPool", "LeakyRelu"] if moves else ["LeakyRelu", "MaxPool"]
+    assert kinds(after)[1:3] == expected
+    same(rng, before, after)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
+        ((Relu("r"), LeakyRelu("l", 0.1)), ["Relu"]),
+        ((LeakyRelu("l", 0.1), Relu("r")), ["Relu"]),
+        ((LeakyRelu("l", -0.1), Relu("r")), ["LeakyRelu", "Relu"]),
+        ((LeakyRelu("l", 0.1), LeakyRelu("k", 0.1)), ["LeakyRelu", "LeakyRelu"]),
+        ((LeakyRelu("l", 0.0),), ["Relu"]),
+        ((LeakyRelu("l", 1.0),), []),
+    ],
+)
+def test_only_equal_relus_are_merged(model, rng, nodes, left):
+    before = model(conv(rng), *nodes)
+    after, _ = rewrites.rewrite(before)
+    assert [kind for kind in kinds(after) if kind.endswith("elu")] == left
+    same(rng, before, after)
+
+
+def test_an_average_s_factor_passes_a_leaky_relu_but_an_affine_map_stays_on_its_side(model, rng):
+    norms = [Affine(name, rng.uniform(0.5, 2, (4, 1)), rng.normal(size=(4, 1))) for name in ("a", "b")]
+    relus = [LeakyRelu(name, 0.3) for name in ("r", "s")]
+    before = model(conv(rng), relus[0], norms[0], relus[1], AvgPool("p", 3, 3), Identity("i"))
+    after, _ = rewrites.rewrite(before)
+    assert kinds(after)[:5] == ["Conv1d", "LeakyRelu", "Conv1d", "LeakyRelu", "SumPool"]
+    same(rng, before, after)
+
+
+def test_a_transpose_before_a_dense_layer_permutes_its_columns(model, rng):
+    before = model(conv(rng), Transpose("t"), LeakyRelu("r", 0.5), norm(rng, channels=13))
+    after, applied = rewrites.rewrite(before)
+    assert kinds(after) == ["Conv1d", "LeakyRelu", "Reshape", "Dense"]
+    assert "transpose folded into the dense layer after it, or cancelled" in applied
+    same(rng, before, after)
+
+
+def test_transposes_cancel_or_stay(model, rng):
+    before = model(Transpose("t"), Relu("r"), Transpose("u"), conv(rng))
+    after, _ = rewrites.rewrite(before)
+    assert kinds(after)[:2] == ["Relu", "Conv1d"]
+    same(rng, before, after)
+    before = model(Transpose("t"), Conv1d("c", rng.normal(size=(3, 12, 1)), np.zeros(3)), Transpose("u"))
+    after, _ = rewrites.rewrite(before)
+    assert kinds(after) == ["Transpose", "Conv1d", "Reshape", "Dense"]
+    same(rng, before, after)
+    before = model(Conv1d("c", rng.normal(size=(1, 2, 3)), np.zeros(1)), Transpose("t"), AvgPool("p", 1, 1))
+    after, _ = rewrites.rewrite(before)
+    assert "Transpose" not in kinds(after)
+    same(rng, before, after)
 
 
 def test_maxpool_goes_before_relu(model, rng):
@@ -186,11 +293,11 @@ def test_any_model_means_the_same_after_each_rewrite(random_graph, box_inputs, s
         graph = rewrite(graph)
         error = abs(evaluate(graph, x) - expected).max()
         assert error <= 1e-9 * max(1.0, abs(expected).max()), name
-    assert {type(n) for n in graph.nodes} <= {Conv1d, Dense, Relu, SumPool, MaxPool, Reshape}
+    assert {type(n) for n in graph.nodes} <= {Conv1d, Dense, Relu, LeakyRelu, SumPool, MaxPool, Reshape, Transpose}
 
 
 def test_applied_rewrites_are_listed_in_order(model, rng):
     graph = model(Identity("drop"), conv(rng), norm(rng), Relu("r"), MaxPool("p", 2, 2), AvgPool("q", 2, 2))
     _, applied = rewrites.rewrite(graph)
-    expected = [0, 1, 2, 4, 5]
+    expected = [0, 1, 2, 5, 6]
     assert applied == tuple(rewrites.REWRITES[i][0] for i in expected)

@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.engine.fixed import ring_constant
 from sottovoce.engine.program import Linear, Pool, Shape
 from sottovoce.engine.protocols.base import U64, AShare, BShare, Protocol, Structural, broadcast_bias
 
@@ -74,6 +75,10 @@ class Plain(Protocol[PlainAShare, PlainBShare, PlainWeights, PlainAShare]):
         """x - y."""
         return PlainAShare(x.values - y.values, x.frac_bits)
 
+    def mul_public(self, x: PlainAShare, factor: int, frac_bits: int) -> PlainAShare:
+        """factor * x."""
+        return PlainAShare(x.values * ring_constant(factor), frac_bits)
+
     def concat(self, parts: Sequence[PlainAShare], axis: int) -> PlainAShare:
         """The parts, one after the other."""
         return PlainAShare(np.concatenate([p.values for p in parts], axis), parts[0].frac_bits)
@@ -117,6 +122,10 @@ class Plain(Protocol[PlainAShare, PlainBShare, PlainWeights, PlainAShare]):
     def mul(self, x: PlainAShare, y: PlainAShare) -> PlainAShare:
         """x y, elementwise."""
         return PlainAShare(x.values * y.values, x.frac_bits + y.frac_bits)
+
+    def as_product(self, x: PlainAShare) -> PlainAShare:
+        """x."""
+        return x
 
     def reshare(self, z: PlainAShare) -> PlainAShare:
         """The product as it is."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.errors import ProtocolError
+from sottovoce.engine.fixed import ring_constant
 from sottovoce.engine.party import Party
 from sottovoce.engine.program import Linear, Pool, Shape
 from sottovoce.engine.protocols.base import U64, Protocol, broadcast_bias, pooled, size
@@ -59,6 +60,13 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
         """x - y."""
         _same(x, y, "sub")
         return Rep3AShare(self._binary("sub", x.own, y.own), self._binary("sub", x.nxt, y.nxt), x.frac_bits)
+
+    def mul_public(self, x: Rep3AShare, factor: int, frac_bits: int) -> Rep3AShare:
+        """factor * x: each slot times the factor."""
+        own, nxt = np.empty_like(x.own), np.empty_like(x.nxt)
+        for slot, out in ((x.own, own), (x.nxt, nxt)):
+            self.kernels.scale(slot.reshape(-1), ring_constant(factor), out.reshape(-1))
+        return Rep3AShare(own, nxt, frac_bits)
 
     def concat(self, parts: Sequence[Rep3AShare], axis: int) -> Rep3AShare:
         """The parts, one after the other along an axis."""
@@ -113,6 +121,13 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
         flat = [a.reshape(-1) for a in (x.own, x.nxt, y.own, y.nxt)]
         self.kernels.mul_cross(*flat, np.zeros(z.size, np.uint64), z.reshape(-1))
         return Rep3Product(z, x.frac_bits + y.frac_bits)
+
+    def as_product(self, x: Rep3AShare) -> Rep3Product:
+        """z_i = x_i + r_i - r_(i+1), local: as in a product, no other party knows this part."""
+        mask_own, mask_nxt = self.roles.zero_masks(x.own.size)
+        z = x.own.reshape(-1) + mask_own
+        z -= mask_nxt
+        return Rep3Product(z.reshape(x.shape), x.frac_bits)
 
     def reshare(self, z: Rep3Product) -> Rep3AShare:
         """Masked by a sharing of zero, each part goes to the party before. 1 round."""
