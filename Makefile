@@ -3,12 +3,13 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_VENV := .venv-fuzz
 TESTS ?= tests
 ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test check format bench docs fuzz clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +37,12 @@ bench: $(VENV)/.ready-run  ## run the benchmarks
 docs: $(VENV)/.ready-run  ## check that every link in the docs leads somewhere
 	@$(BIN)/python .ci/check_links.py
 
+fuzz: $(FUZZ_VENV)/.ready  ## fuzz the ONNX importer for a minute (ARGS=-max_total_time=600)
+	@$(FUZZ_VENV)/bin/python -m tests.fuzz.fuzz_onnx build/fuzz/corpus -artifact_prefix=build/fuzz/ -rss_limit_mb=2048 -timeout=60 \
+		-max_total_time=60 -print_final_stats=1 $(ARGS)
+
 clean:  ## remove the environment, caches and build outputs
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(FUZZ_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installing more extras also satisfies the targets that need fewer.
@@ -49,3 +54,7 @@ $(VENV)/.ready-test: pyproject.toml .ci/venv
 
 $(VENV)/.ready-dev: pyproject.toml .ci/venv
 	@sh .ci/venv dev && touch $(VENV)/.ready-run $(VENV)/.ready-test $@
+
+# atheris has wheels for some Python versions only, so it has an environment of its own: where that fails, nothing else does.
+$(FUZZ_VENV)/.ready: pyproject.toml
+	@$${PYTHON:-$$(sh .ci/find-python)} -m venv $(FUZZ_VENV) && $(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' && touch $@

@@ -29,7 +29,7 @@ from sottovoce.engine.transport.tls import Identity, load_tls
 from sottovoce.kernels.warmup import warm_up
 from sottovoce.models.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
-from sottovoce.models.zoo import build, list_models
+from sottovoce.models.zoo import MODELS, build, list_models, random_weights
 from sottovoce.serving.client import RemoteCluster
 from sottovoce.serving.cluster import Cluster, free_addresses
 from sottovoce.serving.owner import deploy
@@ -145,11 +145,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     warm_up()
     conditions = machine()
-    compiled = compile_graph(build(args.model))
+    trained = MODELS[args.model].weights is not None
+    compiled = compile_graph(build(args.model, None if trained else random_weights(args.model, 0)))
     with parties(compiled, lanes=args.lanes, insecure=args.insecure_loopback) as client:
         rows = [measure(client, sample_input(compiled, batch), args.repeat) for batch in args.batch]
     links = "plain TCP on loopback, INSECURE" if args.insecure_loopback else "mutual TLS 1.3 on loopback"
-    title = f"{args.model}, rep3, three processes, {args.lanes} lane(s), {links}"
+    model = args.model if trained else f"{args.model} (random weights)"
+    title = f"{model}, rep3, three processes, {args.lanes} lane(s), {links}"
     if args.json:
         print(json.dumps({"title": title, "machine": conditions, "rows": [asdict(r) for r in rows]}, indent=2))
     else:

@@ -21,7 +21,7 @@ import soundfile
 
 from sottovoce import Classifier, InputError, PartialResultError, Prediction
 from sottovoce.models.speech.demo_clip import demo_clip_path
-from sottovoce.models.speech.features import extract_features
+from sottovoce.models.speech.extract import extract_features
 
 RATE = 22_050
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,26 +31,26 @@ def fold_back(first: Node, second: Node, shape: Shape) -> tuple[Node, ...] | Non
     """linear, affine -> linear; None if the affine cannot go into the weights."""
     if not isinstance(second, Affine):
         return None
+    scale, shift = as_float64(second.scale), as_float64(second.shift)
     if isinstance(first, Affine):
-        return (Affine(second.name, second.scale * first.scale, second.scale * first.shift + second.shift),)
+        return (Affine(second.name, scale * as_float64(first.scale), scale * as_float64(first.shift) + shift),)
     if isinstance(first, Dense):
-        out = first.weight.shape[:1]
-        scale, shift = np.broadcast_to(second.scale, out), np.broadcast_to(second.shift, out)
-        return (replace(first, weight=as_float64(first.weight) * scale[:, None], bias=first.bias * scale + shift),)
+        rows = np.broadcast_to(scale, first.weight.shape[:1])
+        weight, bias = as_float64(first.weight) * rows[:, None], as_float64(first.bias) * rows + shift
+        return (replace(first, weight=weight, bias=bias),)
     if isinstance(first, Conv1d):
         factor = _per_channel(second.scale, first.weight.shape[0])
         if factor is None:
             return None
         bias = first.bias[:, None] if first.bias.ndim == 1 else first.bias
         weight = as_float64(first.weight) * factor[:, None, None]
-        return (replace(first, weight=weight, bias=_column(factor * bias.T, second.shift)),)
+        return (replace(first, weight=weight, bias=_column(factor * bias.T, shift)),)
     return None
 
 
 def _column(scaled_bias: Array, shift: Array) -> Array:
     """(time or 1, c_out) + a shift broadcastable to (c_out, time), as a bias (c_out, time or 1)."""
     bias = scaled_bias.T
-    shift = np.asarray(shift, dtype=np.float64)
     if shift.ndim < 2:
         shift = shift.reshape((1, -1))  # numpy broadcasting: a 1-d shift runs along time
     return bias + shift
@@ -99,8 +100,11 @@ def _fold_into_conv(conv: Conv1d, factor: Array, shift: Array, shape: Shape) -> 
     return replace(conv, weight=rows.reshape(weight.shape), bias=bias + through)
 
 
-def depthwise(node: Affine, shape: Shape) -> list[Node]:
-    """`node` on (channels, time) or (values,) as a convolution with a group per channel, or per position."""
+def depthwise(node: Affine, shape: Shape, names: set[str]) -> list[Node]:
+    """`node` on (channels, time) or (values,) as a convolution with a group per channel, or per position.
+
+    names: those taken; new ones are added.
+    """
     scale, shift = (np.broadcast_to(as_float64(values), shape) for values in (node.scale, node.shift))
     factor = _per_channel(node.scale, shape[0]) if len(shape) == 2 else None
     if factor is not None:
@@ -108,12 +112,21 @@ def depthwise(node: Affine, shape: Shape) -> list[Node]:
         return [Conv1d(node.name, factor[:, None, None], bias, groups=shape[0])]
     places = math.prod(shape)
     conv = Conv1d(node.name, scale.reshape(places, 1, 1), shift.reshape(places, 1), groups=places)
-    return [Reshape(suffixed(node, "in"), (places, 1)), conv, Reshape(suffixed(node, "out"), shape)]
+    return [Reshape(suffixed(node, "in", names), (places, 1)), conv, Reshape(suffixed(node, "out", names), shape)]
 
 
-def suffixed(node: Node, suffix: str) -> str:
-    """A name for a layer that stands in for a part of `node`, not longer than a program's names may be."""
-    return f"{node.name[: MAX_NAME - len(suffix) - 1]}.{suffix}"
+def suffixed(node: Node, suffix: str, names: set[str]) -> str:
+    """A name for a layer that stands in for a part of `node`: no longer than a program's may be, and a new one.
+
+    names: those taken; the new one is added.
+    """
+    for number in count(1):
+        ending = f".{suffix}{number}" if number > 1 else f".{suffix}"
+        name = node.name[: MAX_NAME - len(ending)] + ending
+        if name not in names:
+            break
+    names.add(name)
+    return name
 
 
 def _per_channel(values: Array, channels: int) -> NDArray[np.float64] | None:

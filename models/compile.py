@@ -133,9 +133,10 @@ def _search(
     observed: dict[int, float],
     input_bits: tuple[int, ...],
 ) -> Attempt:
+    first = next((i for i, stage in enumerate(stages) if isinstance(stage.node, Conv1d | Dense)), len(stages))
     for least in LEAST_ACTIVATION_BITS:
         try:
-            return Search(lowered, stages, Rules(choices, least, observed)).best(input_bits)
+            return Search(lowered, stages, Rules(choices, least, observed, first)).best(input_bits)
         except RangeProofError as error:
             refused = error
     raise refused

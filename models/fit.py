@@ -21,12 +21,13 @@ SIGNIFICANT_BITS = 31
 """Bits of an activation, whole and fraction, beyond which the next layer's weights, left with fewer, lose more."""
 MIN_WEIGHT_BITS = 10
 MAX_WEIGHT_BITS = 30
-ADVICE = "declare a smaller input box, or trust sample data instead of a proof (calibrate=, --calibrated)"
+SMALLER_BOX = "declare a smaller input box"
+OR_CALIBRATE = f"{SMALLER_BOX}, or trust sample data instead of a proof (calibrate=, --calibrated)"
 
 
-def refusal(name: str, what: str, most: int, need: int) -> RangeProofError:
+def refusal(name: str, what: str, most: int, need: int, advice: str = OR_CALIBRATE) -> RangeProofError:
     """The error for a layer that cannot be proven: bits that there are, bits that it would need, what can be done."""
-    return RangeProofError(f"layer {name!r}: expected {what} of at most {most} bits, got {need} bits; {ADVICE}")
+    return RangeProofError(f"layer {name!r}: expected {what} of at most {most} bits, got {need} bits; {advice}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,17 @@ class Rules:
     """What scales may be chosen from.
 
     compare_bits: candidates for m, ascending. least_bits: fraction bits that an activation keeps at least. observed:
-    calibrated largest |z| by stage.
+    calibrated largest |z| by stage. first_linear: the first stage that calibration narrows.
     """
 
     compare_bits: tuple[int, ...]
     least_bits: int
     observed: dict[int, float]
+    first_linear: int
+
+    def advice(self, index: int) -> str:
+        """What can be done when stage `index` is refused; calibration only if it is still to come, and narrows it."""
+        return SMALLER_BOX if self.observed or index < self.first_linear else OR_CALIBRATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class Products:
         self._values: dict[int, tuple[Quantised, Interval]] = {}
         self._bounds: dict[int, Bounds] = {}
         self._carried: Interval | None = None
+        self.largest_bias = float(abs(self._bias).max())
+        self.largest = max(float(abs(self._weight).max()), self.largest_bias)
 
     def magnitude(self, weight_bits: int) -> float:
         """The largest |z| as an integer."""
@@ -115,17 +123,20 @@ class Products:
         return float(np.ceil(self.observed * 2.0 ** (self.x.frac_bits + weight_bits)))
 
 
-def fit_linear(stage: Stage, products: Products, rules: Rules, cap: int) -> Fit:
-    """Scales for `stage` with at most `cap` activation bits. Raises RangeProofError."""
+def fit_linear(stage: Stage, products: Products, rules: Rules, cap: int, advice: str) -> Fit:
+    """Scales for `stage` with at most `cap` activation bits. Raises RangeProofError, with the advice."""
     node, x = products.node, products.x
+    spare = 63 - math.frexp(products.largest)[1]  # the weights must be ring elements too, whatever they multiply
+    if spare < MIN_WEIGHT_BITS:
+        raise refusal(node.name, "weights", 64, 64 + MIN_WEIGHT_BITS - spare, "make the model's weights smaller")
     size = products.magnitude(MAX_WEIGHT_BITS) * 2.0 ** -(x.frac_bits + MAX_WEIGHT_BITS)
-    size = max(size, float(abs(node.bias).max()), 2.0**-MAX_WEIGHT_BITS)
+    size = max(size, products.largest_bias, 2.0**-MAX_WEIGHT_BITS)
     limit = PRODUCT_LIMIT / (stage.growth if stage.last else 1)
-    spare = MAX_FRAC_BITS - x.frac_bits - (math.ceil(math.log2(stage.growth)) if stage.last else 0)
+    spare = min(spare, MAX_FRAC_BITS - x.frac_bits - (math.ceil(math.log2(stage.growth)) if stage.last else 0))
     room = min(math.floor(math.log2(limit / size)) - x.frac_bits, spare)
     if room < MIN_WEIGHT_BITS:
         need = x.frac_bits + MIN_WEIGHT_BITS + math.ceil(math.log2(size * PRODUCT_LIMIT / limit)) + 1
-        raise refusal(node.name, "a product", 63, max(need, 64))
+        raise refusal(node.name, "a product", 63, max(need, 64), advice)
     if stage.last:
         for bits in range(min(MAX_WEIGHT_BITS, room), MIN_WEIGHT_BITS - 1, -1):
             if products.magnitude(bits) < limit:
@@ -140,7 +151,7 @@ def fit_linear(stage: Stage, products: Products, rules: Rules, cap: int) -> Fit:
             return found
     widest = max(rules.compare_bits)
     need = rules.least_bits + math.ceil(math.log2(size * 2.0 ** (widest - 1) / value_limit)) + 1
-    raise refusal(node.name, "values", widest, max(need, widest + 1))
+    raise refusal(node.name, "values", widest, max(need, widest + 1), advice)
 
 
 def _search(

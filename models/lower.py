@@ -43,30 +43,30 @@ def lower(index: int, stage: Stage, x: Bounds, cap: int, rules: Rules, products:
 
     cap: the most activation bits of a linear stage. products: of an earlier call with the same stage and x.
     """
-    node = stage.node
+    node, advice = stage.node, rules.advice(index)
     if isinstance(node, Conv1d | Dense):
         products = products or Products(node, x, rules.observed.get(index))
-        fit = fit_linear(stage, products, rules, cap)
+        fit = fit_linear(stage, products, rules, cap, advice)
         after = _pooled(ranges.relu(fit.value) if stage.relu else fit.value, stage)
         found = Lowered(_linear_step(stage, fit, x.low.shape, after), after, fit, products)
     else:
-        found = _without_weights(stage, x, rules.compare_bits)
-    require(node.name, found.after.magnitude, 62)
+        found = _without_weights(stage, x, rules.compare_bits, advice)
+    require(node.name, found.after.magnitude, advice)
     return found
 
 
-def require(name: str, magnitude: float, bits: int) -> None:
-    """Raise RangeProofError unless magnitude < 2^bits."""
-    if magnitude >= 2.0**bits:
-        raise refusal(name, "values", bits + 1, math.frexp(magnitude)[1] + 1)
+def require(name: str, magnitude: float, advice: str) -> None:
+    """Raise RangeProofError unless magnitude < 2^62."""
+    if magnitude >= 2.0**62:
+        raise refusal(name, "values", 63, math.frexp(magnitude)[1] + 1, advice)
 
 
-def narrowest(name: str, magnitude: float, choices: tuple[int, ...]) -> int:
+def narrowest(name: str, magnitude: float, choices: tuple[int, ...], advice: str) -> int:
     """The smallest m with magnitude < 2^(m-1). Raises RangeProofError."""
     for m in choices:
         if magnitude < 2.0 ** (m - 1):
             return m
-    raise refusal(name, "compared values", max(choices), math.frexp(magnitude)[1] + 1)
+    raise refusal(name, "compared values", max(choices), math.frexp(magnitude)[1] + 1, advice)
 
 
 def _pooled(x: Bounds, stage: Stage) -> Bounds:
@@ -94,14 +94,14 @@ def _linear_step(stage: Stage, fit: Fit, in_shape: ir.Shape, after: Bounds) -> i
     )
 
 
-def _without_weights(stage: Stage, x: Bounds, choices: tuple[int, ...]) -> Lowered:
+def _without_weights(stage: Stage, x: Bounds, choices: tuple[int, ...], advice: str) -> Lowered:
     node, in_shape = stage.node, x.low.shape
     if isinstance(node, Relu | LeakyRelu):
-        m = narrowest(node.name, x.magnitude, choices)
+        m = narrowest(node.name, x.magnitude, choices, advice)
         numerator, bits, drop = _slope(node, x, stage) if isinstance(node, LeakyRelu) else (0, 0, 0)
         after = ranges.leaky_relu(x, node.slope, numerator, bits) if isinstance(node, LeakyRelu) else ranges.relu(x)
         after = _pooled(after, stage)
-        require(node.name, after.magnitude, 62)
+        require(node.name, after.magnitude, advice)
         after = ranges.truncate(after, drop)
         window = None if stage.pool is None else _window(stage.pool)
         _check_bits(node.name, after.frac_bits)
@@ -109,7 +109,7 @@ def _without_weights(stage: Stage, x: Bounds, choices: tuple[int, ...]) -> Lower
             node.name, in_shape, after.low.shape, after.frac_bits, m, window, numerator, bits, trunc_bits=drop
         )
     elif isinstance(node, MaxPool):
-        m = narrowest(node.name, ranges.window_spread(x, node), choices)
+        m = narrowest(node.name, ranges.window_spread(x, node), choices, advice)
         after = ranges.max_pool(x, node)
         step = ir.MaxPool(node.name, in_shape, after.low.shape, after.frac_bits, _window(node), m)
     elif isinstance(node, SumPool):
@@ -136,7 +136,8 @@ def _slope(node: LeakyRelu, x: Bounds, stage: Stage) -> tuple[int, int, int]:
         return numerator, bits, 0
     most = x.magnitude * max(1.0, abs(node.slope)) * (1 if stage.pool is None else stage.pool.kernel)
     room = math.floor(math.log2(PRODUCT_LIMIT / max(most, 1.0)))
-    numerator, bits = _dyadic(node.slope, max(0, min(ROUNDED_SLOPE_BITS, room)))
+    whole = max(0, math.frexp(node.slope)[1])  # a program's numerator has 30 bits at most
+    numerator, bits = _dyadic(node.slope, max(0, min(ROUNDED_SLOPE_BITS - whole, room)))
     return numerator, bits, bits
 
 

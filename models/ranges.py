@@ -261,8 +261,8 @@ def plain_differences(logits: Bounds) -> tuple[float, float]:
     """The same for logits that are not the rows of a dense layer: from each logit's own bounds, looser."""
     high, low = logits.high, logits.low
     pairs = ~np.eye(high.size, dtype=bool)
-    spread = (high[:, None] - low[None, :])[pairs].max()
-    error = (logits.error_high[:, None] - logits.error_low[None, :])[pairs].max()
+    spread = (high[:, None] - low[None, :])[pairs].max(initial=0)
+    error = (logits.error_high[:, None] - logits.error_low[None, :])[pairs].max(initial=0)
     return float(spread), float(_up(error, error))
 
 

@@ -76,8 +76,9 @@ def affine_to_depthwise(graph: Graph) -> Graph:
     (channels * time, 1) around it.
     """
     nodes: list[Node] = []
+    names = {node.name for node in graph.nodes}
     for node, shape in zip(graph.nodes, graph.shapes, strict=False):
-        nodes += depthwise(node, shape) if isinstance(node, Affine) else [node]
+        nodes += depthwise(node, shape, names) if isinstance(node, Affine) else [node]
     return _with(graph, nodes)
 
 
@@ -90,6 +91,7 @@ def average_to_sum(graph: Graph) -> Graph:
     """
     nodes, shapes = list(graph.nodes), graph.shapes
     divisions: dict[int, Conv1d] = {}
+    names = {node.name for node in nodes}
     for i, node in enumerate(graph.nodes):
         if not isinstance(node, AvgPool | SumPool):
             continue
@@ -101,7 +103,7 @@ def average_to_sum(graph: Graph) -> Graph:
         nodes[i] = SumPool(node.name, node.kernel, node.stride, node.padding)
         if not _scale_neighbour(nodes, i, 1.0 / divisor):
             weight = np.full((shapes[i][0], 1, 1), 1.0 / divisor)
-            divisions[i] = Conv1d(suffixed(node, "mean"), weight, np.zeros(len(weight)), groups=len(weight))
+            divisions[i] = Conv1d(suffixed(node, "mean", names), weight, np.zeros(len(weight)), groups=len(weight))
     return _with(graph, [n for i, node in enumerate(nodes) for n in (node, divisions.get(i)) if n is not None])
 
 
@@ -180,11 +182,12 @@ REWRITES: tuple[tuple[str, Rewrite], ...] = (
 def rewrite(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     """The rewritten graph and what was applied, in order."""
     applied = []
-    for label, function in REWRITES:
-        new = function(graph)
-        if new is not graph:
-            applied.append(label)
-        graph = new
+    with np.errstate(over="ignore", invalid="ignore"):  # Graph refuses weights that are not finite, by name
+        for label, function in REWRITES:
+            new = function(graph)
+            if new is not graph:
+                applied.append(label)
+            graph = new
     return graph, tuple(applied)
 
 

@@ -7,15 +7,16 @@ off after a fixed amount of arithmetic, so the same model always gives the same 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sottovoce.engine import program as ir
 from sottovoce.engine.errors import RangeProofError
 from sottovoce.models import ranges
-from sottovoce.models.fit import MAX_ACTIVATION_BITS, Rules
+from sottovoce.models.fit import MAX_ACTIVATION_BITS, SMALLER_BOX, Rules, refusal
 from sottovoce.models.graph import Dense, Graph, Reshape
-from sottovoce.models.lower import Lowered, lower, narrowest, require
+from sottovoce.models.lower import Lowered, lower, narrowest
 from sottovoce.models.ranges import Bounds
 from sottovoce.models.stages import Stage
 
@@ -79,8 +80,11 @@ class Search:
 
     def _first_fit(self, input_frac_bits: int) -> Attempt:
         """Greedy scales; with fewer and fewer activation bits if a later layer then lacks room."""
-        start = ranges.input_bounds(*self.graph.box(), input_frac_bits)
-        require("input", start.magnitude, 62)
+        low, high = self.graph.box()
+        bits = input_frac_bits + math.frexp(max(abs(low).max(), abs(high).max()))[1]
+        if bits > 62:
+            raise refusal("input", "values", 63, bits + 1, SMALLER_BOX)
+        start = ranges.input_bounds(low, high, input_frac_bits)
         for cap in range(MAX_ACTIVATION_BITS, self.rules.least_bits - 1, -2):
             try:
                 return self._lower(start, (cap,) * len(self.stages))
@@ -121,7 +125,8 @@ class Search:
             x = found.after
         spread, margin = _differences(self.stages, start, steps)
         choices = tuple(m for m in ir.COMPARE_BITS if m >= min(self.rules.compare_bits))
-        return Attempt(start, caps, tuple(steps), narrowest("argmax", spread, choices), margin)
+        advice = self.rules.advice(len(self.stages) - 1)
+        return Attempt(start, caps, tuple(steps), narrowest("argmax", spread, choices, advice), margin)
 
 
 def _differences(stages: Sequence[Stage], start: Bounds, steps: Sequence[Lowered]) -> tuple[float, float]:
@@ -129,7 +134,9 @@ def _differences(stages: Sequence[Stage], start: Bounds, steps: Sequence[Lowered
     last = len(stages) - 1
     while last >= 0 and isinstance(stages[last].node, Reshape):
         last -= 1
+    spread, error = ranges.plain_differences(steps[-1].after)  # of calibrated logits, where they are
     node, fit = stages[last].node, steps[last].fit
     if last >= 0 and isinstance(node, Dense) and stages[last].last and fit is not None:
-        return ranges.differences(node, fit.quantised, steps[last - 1].after if last else start)
-    return ranges.plain_differences(steps[-1].after)
+        pairs = ranges.differences(node, fit.quantised, steps[last - 1].after if last else start)
+        spread, error = min(spread, pairs[0]), min(error, pairs[1])
+    return spread, error

@@ -103,7 +103,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or len(session.items) <= few:
         return
     from sottovoce.kernels.warmup import warm_up
-    from sottovoce.models.speech.features import extract_features
+    from sottovoce.models.speech.extract import extract_features
 
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:

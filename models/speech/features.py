@@ -1,139 +1,71 @@
-"""The authors' features: 40 MFCCs of a recording, averaged over time, and the box that provably holds them.
+"""The feature sets that models are trained on: how a recording becomes numbers, and the box that holds them.
 
-`mfcc40_mean` is `librosa.feature.mfcc(y=samples, sr=22050, n_mfcc=40).mean(axis=1)`: Hann windows of 2,048 samples
-every 512, power spectrum, 128 mel bands (Slaney), decibels with a floor 80 dB under the recording's loudest band and
-never under -100 dB, orthonormal DCT-II, coefficients 0 to 39, mean over the frames.
-
-**The box.** `FEATURE_LOW` and `FEATURE_HIGH` bound every coefficient of every recording whose samples lie within
-`MAX_PEAK`, whatever it sounds like; `derive_box` computes the bounds from the filter bank and a test compares. With d
-the (128,) decibels of one frame and c_k the k-th row of the DCT:
-
-* coefficient 0 from below: d >= -100 in each of 128 bands and c_0 = 1/sqrt(128), so at least -100 sqrt(128).
-* coefficient 0 from above: by Parseval a window's powers at the bins strictly between 0 and the Nyquist frequency
-  sum to at most E = 2048 sum(hann^2) peak^2 / 2; the other two bins have mel weight 0. With p_m the largest weight of
-  band m and a_m = 1/p_m, sum_m a_m M_m <= E max_k sum_m a_m fb[m, k] =: E g. The floor is at most 80 dB under the
-  loudest possible band, so a band's value is at most 10 log10(M_m + e), e = 1e-8 E max p (which exceeds the other
-  floor, 1e-10); by the inequality of the means sum_m ln(M_m + e) <= 128 ln((E g + e sum a) / 128) - sum_m ln a_m.
-* coefficient k >= 1: c_k sums to 0 and d lies in an interval of 80 dB, so |sum c_k d| <= 80 sum(positive part of c_k).
-
-A mean over frames stays in any interval that holds every frame. What lies outside the box is no feature vector.
+The boxes are proven, not observed: every recording that `check_samples` accepts lies in them, whatever it sounds like.
+The proofs stand in the docstrings of `models.speech.mfcc` and `models.speech.spectral`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
-from sottovoce.engine.errors import AudioError
-from sottovoce.models.speech.audio import MAX_PEAK, SAMPLE_RATE, WINDOW, check_samples, load_audio
-
-N_MFCC = 40
-_N_MELS = 128
-_TOP_DB = 80.0
-_FLOOR_DB = -100.0
-
-Features = npt.NDArray[np.float64]
-Recording = str | os.PathLike[str] | npt.NDArray[np.generic]
-
-
-def _frozen(first: float, others: float) -> Features:
-    box = np.full(N_MFCC, others, dtype=np.float64)
-    box[0] = first
-    box.setflags(write=False)
-    return box
-
-
-# Written out, rounded outwards to whole numbers, because they are part of the public program, whose hash must not
-# depend on a library's last digit.
-FEATURE_LOW: Features = _frozen(-1132.0, -419.0)
-FEATURE_HIGH: Features = _frozen(302.0, 419.0)
+from sottovoce.engine.errors import ConfigError
+from sottovoce.models.speech.audio import Samples
+from sottovoce.models.speech.mfcc import (
+    FEATURE_HIGH,
+    FEATURE_LOW,
+    FRAMES,
+    N_MFCC,
+    Features,
+    mfcc40_frames,
+    mfcc40_mean,
+)
+from sottovoce.models.speech.spectral import N_SPECTRAL, SPECTRAL_HIGH, SPECTRAL_LOW, spectral162_mean
 
 
 @dataclass(frozen=True, slots=True)
-class FailedRecording:
-    """A recording of a batch that gave no features, and why."""
+class FeatureSet:
+    """A way from a recording to a model's input, and the box that provably holds every result.
 
-    index: int
+    low, high: `input_shape` = (channels, time), read-only. compute: mono float32 samples at 22,050 Hz, as `load_audio`
+    and `check_samples` give them, to float64 features of `row_shape` within the box.
+    """
+
     name: str
-    error: AudioError
+    input_shape: tuple[int, int]
+    low: Features = field(repr=False)
+    high: Features = field(repr=False)
+    compute: Callable[[Samples], Features] = field(repr=False)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one recording's features: (n,) where the input is (1, n), else `input_shape`."""
+        return self.input_shape[1:] if self.input_shape[0] == 1 else self.input_shape
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureBatch:
-    """Features of the recordings that could be read: row j of `features` (rows, 40) is recording `indices[j]`."""
-
-    features: Features = field(repr=False)
-    indices: tuple[int, ...]
-    names: tuple[str, ...]
-    failed: tuple[FailedRecording, ...]
-
-
-def mfcc40_mean(samples: npt.ArrayLike, sample_rate: int = SAMPLE_RATE, name: str = "array") -> Features:
-    """Features of one recording: (40,) float64 within the box.
-
-    samples: as `check_samples` takes them (it also resamples to 22,050 Hz, and raises AudioError).
-    """
-    import librosa  # here, because importing it takes seconds that users of feature arrays need not wait
-
-    ready = check_samples(samples, sample_rate, name)
-    features: Features = librosa.feature.mfcc(y=ready, sr=SAMPLE_RATE, n_mfcc=N_MFCC).mean(axis=1).astype(np.float64)
-    return features
+FEATURE_SETS: Mapping[str, FeatureSet] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            FeatureSet("mfcc40-mean", (1, N_MFCC), FEATURE_LOW[None], FEATURE_HIGH[None], mfcc40_mean),
+            FeatureSet("spectral162-mean", (1, N_SPECTRAL), SPECTRAL_LOW[None], SPECTRAL_HIGH[None], spectral162_mean),
+            FeatureSet(
+                "mfcc40-frames151",
+                (N_MFCC, FRAMES),
+                np.broadcast_to(FEATURE_LOW[:, None], (N_MFCC, FRAMES)),
+                np.broadcast_to(FEATURE_HIGH[:, None], (N_MFCC, FRAMES)),
+                mfcc40_frames,
+            ),
+        )
+    }
+)
 
 
-def extract_features(
-    recordings: Iterable[Recording],
-    sample_rate: int = SAMPLE_RATE,
-    progress: Callable[[int, str], None] | None = None,
-) -> FeatureBatch:
-    """Features of many recordings: files by path, or sample arrays at `sample_rate` Hz.
-
-    A recording that cannot be used is listed in `failed` and does not stop the others. `progress(done, name)` is
-    called after each one. One recording is in memory at a time.
-    """
-    rows: list[Features] = []
-    indices: list[int] = []
-    names: list[str] = []
-    failed: list[FailedRecording] = []
-    for index, recording in enumerate(recordings):
-        name = os.fspath(recording) if isinstance(recording, (str, os.PathLike)) else f"array {index}"
-        try:
-            if isinstance(recording, (str, os.PathLike)):
-                row = mfcc40_mean(load_audio(recording), SAMPLE_RATE, name)
-            else:
-                row = mfcc40_mean(recording, sample_rate, name)
-        except AudioError as error:
-            failed.append(FailedRecording(index, name, error))
-        else:
-            rows.append(row)
-            indices.append(index)
-            names.append(name)
-        if progress is not None:
-            progress(index + 1, name)
-    features = np.stack(rows) if rows else np.zeros((0, N_MFCC), dtype=np.float64)
-    return FeatureBatch(features, tuple(indices), tuple(names), tuple(failed))
-
-
-def derive_box() -> tuple[Features, Features]:
-    """The bounds that the module's docstring derives, unrounded: low and high, (40,) each."""
-    import librosa
-
-    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=_N_MELS).astype(np.float64)  # (128, 1025)
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    energy = WINDOW * float(np.sum(hann**2)) * MAX_PEAK**2 / 2
-    peaks = bank.max(axis=1)
-    scaled = 1.0 / peaks
-    overlap = float((scaled[:, None] * bank).sum(axis=0).max())
-    floor = 10 ** (-_TOP_DB / 10) * energy * float(peaks.max())
-    log_sum = _N_MELS * np.log((energy * overlap + floor * scaled.sum()) / _N_MELS) - np.log(scaled).sum()
-    k = np.arange(N_MFCC)[:, None]
-    m = np.arange(_N_MELS)[None, :]
-    dct = np.sqrt(2 / _N_MELS) * np.cos(np.pi * k * (2 * m + 1) / (2 * _N_MELS))
-    high = _TOP_DB * np.maximum(dct, 0).sum(axis=1)
-    low = -high
-    low[0] = _FLOOR_DB * np.sqrt(_N_MELS)
-    high[0] = 10 / np.log(10) * log_sum / np.sqrt(_N_MELS)
-    return low, high
+def get_feature_set(name: str) -> FeatureSet:
+    """The feature set `name`. Raises ConfigError that lists the names there are."""
+    if name not in FEATURE_SETS:
+        raise ConfigError(f"features: expected one of {', '.join(FEATURE_SETS)}, got {name!r}")
+    return FEATURE_SETS[name]

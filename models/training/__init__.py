@@ -1,1 +1,4 @@
-"""Training of the shipped weights. Needs the optional extra `train` (PyTorch); nothing else in the package does."""
+"""From a corpus to a trained model with its card. PyTorch and Matplotlib, the extra `train`, are imported only here.
+
+dataset, augment -> splits -> recipe, architecture -> network, loop -> run -> measure, card, pictures, folder
+"""

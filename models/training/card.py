@@ -1,151 +1,183 @@
-"""The model card of `paper`, made from results.json and nothing else: the two cannot disagree."""
+"""The model card of a trained network, made from results.json and nothing else: the two cannot disagree."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sottovoce.models.speech.ravdess import LABELS
+from sottovoce.models.training.card_text import ETHICS, LIMITS, PAGE, SPLITS
+from sottovoce.models.training.splits import SPLIT_TITLES, SplitKind
 
-_TEXT = """# Model card: `paper`, default weights
-
-Speech emotion recognition from 40 averaged MFCCs: the CNN of the paper that this project follows.
-Conv1D(128, 5, same), ReLU, AvgPool(4), Conv1D(128, 5, same), ReLU, Flatten 1280, Dense(8); 93,064 parameters.
-Classes: {labels}.
-
-This file is made from `results.json` by `models/training/paper.py`; do not edit it by hand.
-
-## Accuracy
-
-Two splits answer two questions. **Random**: 67 % of the rows for training, 33 % for testing, every speaker on both
-sides; this is how the paper measures. **By speaker**: no speaker is on both sides; this is what to expect for a voice
-that the model has never heard. Chance is {chance:.1f} % at best (the largest class's share of the random
-splits' test rows).
-
-| split | test accuracy, mean ± standard deviation over seeds {seeds} | smallest | largest |
-|---|---|---|---|
-| random 67/33 | {random_mean:.2f} % ± {random_std:.2f} | {random_min:.2f} % | {random_max:.2f} % |
-| by speaker | {speaker_mean:.2f} % ± {speaker_std:.2f} | {speaker_min:.2f} % | {speaker_max:.2f} % |
-
-The seeds were fixed beforehand; a seed fixes split, initial weights and the order of training.
-
-| seed | random: train | random: test | by speaker: train | by speaker: test |
-|---|---|---|---|---|
-{seed_rows}
-
-**The shipped weights are seed {shipped} of the random split**, trained on its {train_rows} training rows only:
-{shipped_accuracy:.2f} % on its {test_rows} test rows. {gap}
-
-## Confusion of the shipped weights, random split, test rows
-
-Rows: acted emotion. Columns: label given.
-
-{shipped_confusion}
-
-## Confusion by speaker, all seeds added up
-
-{speaker_confusion}
-
-## Data
-
-RAVDESS (Livingstone and Russo 2018, doi 10.1371/journal.pone.0196391; zenodo 1188976), speech part: {rows} recordings
-of 24 professional actors speaking two sentences in North American English with eight acted emotions. Per recording 40
-MFCCs averaged over time (22,050 Hz, `kaiser_fast`). SHA-256 of the feature file: `{sha}`. The recordings are
-not part of this project.
-
-Blocks of 60 rows are one actor each, except blocks 16 and 18 to 21, which mix actors and stay together when splitting
-by speaker.
-
-## Recipe
-
-z = (x - mean per coefficient) / {scale:g}; AdamW, {epochs} epochs, batches of {batch}, one cycle of the learning rate
-up to {learning_rate:g}, weight decay {weight_decay:g}, mixup {mixup:g}, dropout {dropout_conv:g} after the pooling
-and {dropout_dense:g} before the dense layer; no early stopping. The recipe was chosen on a fifth of the *training*
-rows of other splits (seeds 100 to 102), which the networks tried were not trained on. As all splits are drawn from
-the same {rows} rows, such a row may be a test row of a seed above. After training the first layer is multiplied by
-{gain:g} and the second divided by it (the same function), the weights are rounded to multiples of 2^-16, and the
-standardisation is folded into the first layer. One scale serves all coefficients, because a scale per coefficient
-cannot be folded into a layer whose weights all positions share.
-
-Folded minus unfolded logits, largest absolute difference over all rows and networks: {folded:.1e}.
-
-Made with PyTorch {torch}, NumPy {numpy}, Python {python} on {machine}, one thread. Another machine or version may
-differ in the last bits and so after training by a few test rows.
-
-## Fixed point
-
-Of the shipped weights: largest L1 norm of a filter of the second layer {conv2_l1:.2f}, largest L1 distance of two rows
-of the dense layer {dense_pair_l1:.1f}, their product {l1_product:.0f}; 1 % of all {rows} rows have a top-two margin
-under {margin:.4f}.
-
-## Intended use and limits
-
-For research on private inference and for trying this project out. Acted emotions of 24 actors, two sentences, one
-accent, studio sound. Nothing was measured on spontaneous speech, other languages, children, noise or telephone
-lines; expect less than the by-speaker figure there. Scores are not calibrated probabilities.
-
-**Ethics.** A label says which acted emotion a recording resembles, not what a person feels. Do not use it to judge,
-hire, police, diagnose or monitor anybody; for several of these uses the law of some countries forbids emotion
-recognition outright. Private inference hides the recording from the computing parties; it does not make a
-questionable use acceptable. Consent of the speaker is needed as before.
-
-## Licence
-
-The weights are trained on RAVDESS and licensed as it is: CC BY-NC-SA 4.0 (attribution, non-commercial, share alike),
-see `LICENSE-WEIGHTS`. The code of this project has a licence of its own.
-"""
+Results = dict[str, Any]
 
 
-def render(results: dict[str, Any]) -> str:
+def render(results: Results) -> str:
     """The card's Markdown. results: what `results.json` holds."""
-    random, speaker, recipe = results["splits"]["random"], results["splits"]["by_speaker"], results["recipe"]
-    shipped = next(row for row in random["seeds"] if row["seed"] == results["shipped"]["seed"])
-    every = [*random["seeds"], *speaker["seeds"]]
-    difference = 100 * (random["mean"] - speaker["mean"])
-    counts = [sum(row) for row in _added(random["seeds"])]
-    return _TEXT.format(
-        labels=", ".join(LABELS),
-        chance=100 * max(counts) / sum(counts),
-        seeds=_span([row["seed"] for row in random["seeds"]]),
-        **_percent("random", random),
-        **_percent("speaker", speaker),
-        seed_rows="\n".join(_seed_row(a, b) for a, b in zip(random["seeds"], speaker["seeds"], strict=True)),
-        shipped=shipped["seed"],
-        train_rows=shipped["train_rows"],
-        test_rows=shipped["test_rows"],
-        shipped_accuracy=100 * shipped["test_accuracy"],
-        gap=f"For unknown speakers the mean is {difference:.1f} points lower.",
-        shipped_confusion=_table(shipped["confusion"]),
-        speaker_confusion=_table(_added(speaker["seeds"])),
-        rows=f"{results['rows']:,}",
-        sha=results["data_sha256"],
-        gain=2 ** recipe["balance_shift"],
-        folded=max(row["folded_minus_unfolded"] for row in every),
-        margin=shipped["margin_1_percent"],
-        **{name: shipped[name] for name in ("conv2_l1", "dense_pair_l1", "l1_product")},
-        **{name: value for name, value in recipe.items() if name != "balance_shift"},
-        **results["conditions"],
+    splits, labels = results["splits"], results["labels"]
+    shipped = _shipped(results)
+    kinds: list[SplitKind] = [kind for kind in SPLIT_TITLES if kind in splits]
+    sections = PAGE.format(
+        model=results["model"],
+        layers=", ".join(results["layers"]),
+        parameters=f"{results['parameters']:,}",
+        shape=" x ".join(map(str, results["input_shape"])),
+        features=f", features `{results['features']}`" if results["features"] else "",
+        labels=", ".join(labels),
+        splits=SPLITS.format(
+            test=f"{100 * results['test_share']:.0f}", train=f"{100 - 100 * results['test_share']:.0f}"
+        ),
+        chance=_chance(splits[kinds[0]]["seeds"]),
+        seeds=", ".join(str(row["seed"]) for row in splits[kinds[0]]["seeds"]),
+        accuracy_rows="\n".join(_accuracy_row(kind, splits[kind]) for kind in kinds),
+        seed_rows="\n".join(_seed_row(kind, row) for kind in kinds for row in splits[kind]["seeds"]),
+        partial="\nThe run was interrupted: seeds or splits are missing here.\n" if results["interrupted"] else "",
+        shipped_seed=results["shipped"]["seed"],
+        shipped_split=SPLIT_TITLES[results["shipped"]["split"]],
+        train_rows=f"{shipped['train_rows']:,}",
+        test_rows=f"{shipped['test_rows']:,}",
+        shipped_accuracy=f"{100 * shipped['test_accuracy']:.2f}",
+        gap=_gap(splits),
+        confusions="\n\n".join(_confusion(kind, splits[kind]["seeds"], labels) for kind in kinds),
+        data=_data(results["data"]),
+        recipe=_recipe(results["recipe"], shipped),
+        conditions=_conditions(results["conditions"]),
+        fixed_point=_fixed_point(results["fixed_point"], shipped),
+        limits=LIMITS,
+        ethics=ETHICS,
+        licence=_licence(results["data"]),
+    )
+    return sections.rstrip() + "\n"
+
+
+def _shipped(results: Results) -> dict[str, Any]:
+    rows = results["splits"][results["shipped"]["split"]]["seeds"]
+    return next(row for row in rows if row["seed"] == results["shipped"]["seed"])
+
+
+def _chance(rows: list[dict[str, Any]]) -> str:
+    """The largest class's share of the test rows, all seeds together."""
+    counts = [sum(row) for row in _added(rows)]
+    return f"{100 * max(counts) / sum(counts):.1f}"
+
+
+def _accuracy_row(kind: SplitKind, split: dict[str, Any]) -> str:
+    mean, std, low, high = (100 * split[key] for key in ("mean", "std", "min", "max"))
+    recalls = [row["test_recall"] for row in split["seeds"]]
+    recall = 100 * sum(recalls) / len(recalls)
+    return f"| {SPLIT_TITLES[kind]} | {mean:.2f} % ± {std:.2f} | {low:.2f} % | {high:.2f} % | {recall:.2f} % |"
+
+
+def _seed_row(kind: SplitKind, row: dict[str, Any]) -> str:
+    epochs = f"{row['kept_epoch']} of {row['epochs']}"
+    cells = [f"{100 * row[key]:.2f} %" for key in ("train_accuracy", "test_accuracy")]
+    return f"| {SPLIT_TITLES[kind]} | {row['seed']} | {row['train_rows']:,} | {row['test_rows']:,} | {epochs} | " + (
+        " | ".join(cells) + " |"
     )
 
 
-def _percent(prefix: str, split: dict[str, Any]) -> dict[str, float]:
-    return {f"{prefix}_{key}": 100 * split[key] for key in ("mean", "std", "min", "max")}
-
-
-def _seed_row(random: dict[str, Any], speaker: dict[str, Any]) -> str:
-    cells = [f"{100 * row[key]:.2f} %" for row in (random, speaker) for key in ("train_accuracy", "test_accuracy")]
-    return f"| {random['seed']} | " + " | ".join(cells) + " |"
-
-
-def _span(seeds: list[int]) -> str:
-    return ", ".join(str(seed) for seed in seeds)
+def _gap(splits: dict[str, Any]) -> str:
+    if len(splits) < 2:
+        missing = next(title for kind, title in SPLIT_TITLES.items() if kind not in splits)
+        return f"The split {missing} was not measured."
+    points = 100 * (splits["random"]["mean"] - splits["by_speaker"]["mean"])
+    return f"For unknown speakers the mean is {points:.1f} points lower."
 
 
 def _added(rows: list[dict[str, Any]]) -> list[list[int]]:
+    """The confusion tables of all seeds, added up."""
     tables = [row["confusion"] for row in rows]
-    return [[sum(table[i][j] for table in tables) for j in range(len(LABELS))] for i in range(len(LABELS))]
+    return [[sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*tables, strict=True)]
 
 
-def _table(counts: list[list[int]]) -> str:
-    lines = ["| | " + " | ".join(LABELS) + " |", "|---" * (len(LABELS) + 1) + "|"]
-    lines += [f"| **{label}** | " + " | ".join(map(str, row)) + " |" for label, row in zip(LABELS, counts, strict=True)]
+def _confusion(kind: SplitKind, rows: list[dict[str, Any]], labels: list[str]) -> str:
+    table = _added(rows)
+    lines = [f"**{SPLIT_TITLES[kind].capitalize()}**", "", "| | " + " | ".join(labels) + " |"]
+    lines.append("|---" * (len(labels) + 1) + "|")
+    lines += [f"| **{name}** | " + " | ".join(map(str, row)) + " |" for name, row in zip(labels, table, strict=True)]
     return "\n".join(lines)
+
+
+def _data(data: dict[str, Any]) -> str:
+    name = data.get("title", f"`{data['name']}`")
+    file = f", feature file `{data['file']}`" if "file" in data else ""
+    lines = [f"{name}{file}: {data['rows']:,} rows from {data['speakers']} speakers or groups of speakers."]
+    left_out = " and ".join(f"{data[what]:,} {what}" for what in ("skipped", "unreadable") if data.get(what))
+    lines += [f"Left out: {left_out} files."] if left_out else []
+    lines += [data[what] for what in ("citation", "note") if what in data]
+    lines.append(f"SHA-256 of the features: `{data['sha256']}`.\nThe data are not part of the model.")
+    return "\n".join(lines)
+
+
+def _recipe(recipe: dict[str, Any], shipped: dict[str, Any]) -> str:
+    scale = (
+        f"standardised inputs, z = (x - mean per feature) / {recipe['common_scale']:g}"
+        if recipe["scaling"] == "common"
+        else "standardised inputs, z = (x - mean) / standard deviation, both per feature"
+    )
+    parts = [
+        f"{scale}, from the training rows",
+        f"AdamW, at most {recipe['epochs']} epochs, batches of {recipe['batch']}, one cycle of the learning rate up to "
+        f"{recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}",
+        f"dropout {recipe['dropout_hidden']:g} before inner convolutions and {recipe['dropout_dense']:g} before dense "
+        "layers",
+    ]
+    optional = (
+        ("mixup", "mixup {:g}"),
+        ("label_smoothing", "label smoothing {:g}"),
+        ("noise", "Gaussian noise {:g} on standardised features"),
+        ("average", "moving average of the weights, decay {:g}"),
+        ("copies", "{:g} augmented versions of each training recording (speed, start, loudness, noise)"),
+    )
+    parts += [text.format(recipe[name]) for name, text in optional if recipe[name]]
+    if recipe["class_weights"] == "balanced":
+        parts.append("classes weighted by the inverse of their rows")
+    if recipe["equalise"]:
+        parts.append("the first dense layer trained divided by the initial size of each position's activations")
+    if recipe["patience"]:
+        share = 100 * recipe["validation"]
+        parts.append(
+            f"early stopping after {recipe['patience']} epochs without a better accuracy on {share:.0f} % of the "
+            f"training rows ({shipped['validation_rows']:,} for the shipped weights), held out like the test rows"
+        )
+    else:
+        parts.append("no early stopping")
+    parts.append(f"weights rounded to multiples of 2^-{recipe['grid_bits']}")
+    if recipe["balance_bits"]:
+        gain = 2 ** recipe["balance_bits"]
+        parts.append(f"first layer times {gain} and the second divided by it (the same function)")
+    text = ".\n".join(part[0].upper() + part[1:] for part in parts) + "."
+    return text + (f"\n{recipe['note']}" if recipe.get("note") else "")
+
+
+def _conditions(conditions: dict[str, Any]) -> str:
+    where = "one thread" if conditions["device"] == "cpu" else f"device {conditions['device']}"
+    return (
+        f"Made with PyTorch {conditions['torch']}, NumPy {conditions['numpy']}, Python {conditions['python']} on "
+        f"{conditions['machine']}, {where}. Another machine or version may differ in the last bits and so after "
+        "training by a few test rows."
+    )
+
+
+def _fixed_point(found: dict[str, Any], shipped: dict[str, Any]) -> str:
+    if "error" in found:
+        return f"**The range proof fails**, so the model cannot be run on shares: {found['error']}"
+    widths = ", ".join(f"{name} {bits}" for name, bits in found["compare_bits"].items())
+    rounding = 100 * (shipped["test_accuracy"] - shipped["test_accuracy_before_rounding"])
+    return (
+        f"Proven for every input in the declared box. Bits m of each comparison: {widths}. The label is that of exact "
+        f"arithmetic whenever the two largest logits differ by more than {found['margin_bound']:g}; "
+        f"{100 * found['inside']:.2f} % of the {found['rows']:,} test rows are closer.\n1 % of them have a margin "
+        f"under {shipped['margin_1_percent']:g}. Rounding the weights changed the test accuracy by {rounding:+.2f} "
+        "points."
+    )
+
+
+def _licence(data: dict[str, Any]) -> str:
+    if data.get("licence"):
+        return (
+            f"The weights are trained on data licensed {data['licence']}; whoever hands them on keeps to that licence. "
+            "The code that trained them has a licence of its own."
+        )
+    return (
+        "The licence of the data is not known to the program that wrote this card. Weights made from data are bound by "
+        "the data's licence: look it up and name it here before handing them on."
+    )

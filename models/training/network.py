@@ -1,133 +1,180 @@
-"""The paper's CNN in PyTorch, for training on standardised features, and the recipe that trains it.
+"""A Graph as a PyTorch function, and back. Needs the extra `train`.
 
-Same architecture as `models.zoo.paper`, written with matrix products instead of convolutions: on a CPU and at these
-sizes that takes half the time. Parameters are named and shaped as in the weights file, conv1.bias as (128,).
+Semantics are those of `models.evaluate`. Trained are the weights and biases of convolutions and dense layers and the
+factors and shifts of batch-norms; an Affine is a constant.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # the name that every PyTorch user knows
 
-from sottovoce.models.training.fold import Standardisation
-from sottovoce.models.zoo.paper import PARAMETERS
+from sottovoce.models.graph import (
+    Affine,
+    Array,
+    AvgPool,
+    BatchNorm,
+    Conv1d,
+    Dense,
+    Graph,
+    LeakyRelu,
+    MaxPool,
+    Node,
+    Relu,
+    Reshape,
+    SumPool,
+    Transpose,
+    output_shape,
+)
 
-Parameters = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
+
+_TRAINED: Mapping[Any, tuple[str, ...]] = MappingProxyType(
+    {Conv1d: ("weight", "bias"), Dense: ("weight", "bias"), BatchNorm: ("gamma", "beta")}
+)
+_CONSTANT: Mapping[Any, tuple[str, ...]] = MappingProxyType({Affine: ("scale", "shift"), BatchNorm: ("mean", "var")})
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a network is trained. The model card says which rows it was chosen on."""
+class Network:
+    """The arrays of a Graph as tensors named "<layer>.<field>".
 
-    scale: float = 4.0
-    epochs: int = 200
-    batch: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    mixup: float = 0.4
-    dropout_conv: float = 0.1
-    dropout_dense: float = 0.3
-    balance_shift: int = 5
-
-
-def train(
-    features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], recipe: Recipe, seed: int
-) -> tuple[dict[str, npt.NDArray[np.float64]], Standardisation]:
-    """Train on all the given rows: features (rows, 40), labels (rows,). The seed fixes the result on one machine.
-
-    Returns the parameters for standardised inputs and the standardisation. AdamW, one cycle of the learning rate,
-    cross-entropy on mixed pairs of rows (mixup), dropout. The dense weights are trained divided by one factor per
-    position, its share of the initial activations' size: the first positions see the loudness (coefficient 0), up to
-    50 times larger than the last coefficients, and would otherwise be all that is learnt early. The factor is
-    multiplied in at the end.
+    parameters: trained. constants: not trained; the statistics of batch-norms follow the batches. divisors: factor by
+    layer that its weight is divided by wherever it is used, see `Recipe.equalise`.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rng = np.random.default_rng([seed, 2])
-    standardisation = Standardisation(features.mean(axis=0), recipe.scale)
-    z = torch.tensor(standardisation.apply(features), dtype=torch.float32)
-    y = torch.tensor(labels)
-    parameters = initial_parameters(generator)
-    with torch.no_grad():
-        per_position = hidden_units(parameters, z).view(-1, 128, 10).square().mean((0, 1)).sqrt()
-    divisor = (per_position / per_position.mean()).repeat(128)  # (1280,), row-major over (channels, positions)
-    for parameter in parameters.values():
-        parameter.requires_grad_()
-    optimiser = torch.optim.AdamW(list(parameters.values()), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    batches = -(-len(y) // recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=batches * recipe.epochs, pct_start=0.1
+
+    graph: Graph
+    parameters: Tensors = field(repr=False)
+    constants: Tensors = field(repr=False)
+    divisors: Tensors = field(repr=False, default_factory=dict)
+
+    def weight(self, layer: str) -> torch.Tensor:
+        weight = self.parameters[f"{layer}.weight"]
+        return weight / self.divisors[layer] if layer in self.divisors else weight
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """Rates before convolutions and before dense layers. Own generator: torch's dropout draws from the global one."""
+
+    hidden: float
+    dense: float
+    generator: torch.Generator
+
+    def __call__(self, x: torch.Tensor, rate: float) -> torch.Tensor:
+        if rate == 0:
+            return x
+        kept = torch.rand(x.shape, generator=self.generator, device=x.device) >= rate
+        return x * kept / (1 - rate)
+
+
+def to_network(graph: Graph, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Network:
+    """The graph's arrays as tensors of their own."""
+
+    def tensors(table: Mapping[Any, tuple[str, ...]]) -> Tensors:
+        return {
+            f"{node.name}.{name}": torch.tensor(np.asarray(getattr(node, name)), dtype=dtype, device=device)
+            for node in graph.nodes
+            for name in table.get(type(node), ())
+        }
+
+    return Network(graph, tensors(_TRAINED), tensors(_CONSTANT))
+
+
+def to_graph(network: Network) -> Graph:
+    """The graph with the network's arrays, float64."""
+    nodes: list[Node] = []
+    for node in network.graph.nodes:
+        names = (*_TRAINED.get(type(node), ()), *_CONSTANT.get(type(node), ()))
+        values: dict[str, Array] = {}
+        for name in names:
+            key = f"{node.name}.{name}"
+            tensor = network.weight(node.name) if name == "weight" else {**network.parameters, **network.constants}[key]
+            values[name] = tensor.detach().double().cpu().numpy().copy()
+        nodes.append(replace(node, **values) if values else node)  # type: ignore[arg-type]
+    return replace(network.graph, nodes=tuple(nodes))
+
+
+def forward(network: Network, x: torch.Tensor, dropout: Dropout | None = None) -> torch.Tensor:
+    """Logits (rows, labels) of x (rows, channels, time). With a dropout: training mode, batch-norms see the batch."""
+    first = True
+    for node in network.graph.nodes:
+        if dropout is not None and isinstance(node, Dense):
+            x = dropout(x, dropout.dense)
+        elif dropout is not None and isinstance(node, Conv1d) and not first:
+            x = dropout(x, dropout.hidden)
+        first = first and not isinstance(node, Conv1d | Dense)
+        x = apply_node(network, node, x, training=dropout is not None)
+    return x
+
+
+def apply_node(network: Network, node: Node, x: torch.Tensor, *, training: bool) -> torch.Tensor:
+    """One node on a batch, as `models.evaluate.evaluate_node`."""
+    if isinstance(node, Conv1d):
+        bias = network.parameters[f"{node.name}.bias"]
+        y = F.conv1d(
+            F.pad(x, node.padding),
+            network.weight(node.name),
+            stride=node.stride,
+            dilation=node.dilation,
+            groups=node.groups,
+        )
+        return y + (bias[:, None] if bias.ndim == 1 else bias)
+    if isinstance(node, Dense):
+        return F.linear(x, network.weight(node.name), network.parameters[f"{node.name}.bias"])
+    if isinstance(node, BatchNorm):
+        return _batch_norm(network, node, x, training)
+    if isinstance(node, Affine):
+        return x * network.constants[f"{node.name}.scale"] + network.constants[f"{node.name}.shift"]
+    if isinstance(node, Relu):
+        return F.relu(x)
+    if isinstance(node, LeakyRelu):
+        return torch.where(x >= 0, x, x * node.slope)
+    if isinstance(node, AvgPool | SumPool):
+        means = F.avg_pool1d(F.pad(x, node.padding), node.kernel, node.stride)
+        return means if isinstance(node, AvgPool) else means * (node.kernel / node.divisor)
+    if isinstance(node, MaxPool):
+        return F.max_pool1d(F.pad(x, node.padding, value=-torch.inf), node.kernel, node.stride)
+    if isinstance(node, Transpose):
+        return x.transpose(1, 2)
+    if isinstance(node, Reshape):
+        return x.reshape(x.shape[:1] + output_shape(node, tuple(x.shape[1:])))
+    return x
+
+
+def _batch_norm(network: Network, node: BatchNorm, x: torch.Tensor, training: bool) -> torch.Tensor:
+    return F.batch_norm(
+        x,
+        network.constants[f"{node.name}.mean"],
+        network.constants[f"{node.name}.var"],
+        network.parameters[f"{node.name}.gamma"],
+        network.parameters[f"{node.name}.beta"],
+        training=training and len(x) > 1,  # one row has no variance
+        eps=node.eps,
     )
-    for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(y), generator=generator).split(recipe.batch):
-            share = float(rng.beta(recipe.mixup, recipe.mixup))
-            partners = rows[torch.randperm(len(rows), generator=generator)]
-            mixed = share * z[rows] + (1 - share) * z[partners]
-            logits = forward(_scaled(parameters, divisor), mixed, recipe, generator)
-            loss = share * F.cross_entropy(logits, y[rows]) + (1 - share) * F.cross_entropy(logits, y[partners])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    trained = _scaled(parameters, divisor)
-    return {name: p.detach().double().numpy() for name, p in trained.items()}, standardisation
 
 
-def _scaled(parameters: Parameters, divisor: torch.Tensor) -> Parameters:
-    return {**parameters, "dense.weight": parameters["dense.weight"] / divisor}
+def equalised(network: Network, x: torch.Tensor) -> Network:
+    """`network` with a divisor for its first dense layer: what each position feeds it on x, relative to the mean.
 
-
-def initial_parameters(generator: torch.Generator) -> Parameters:
-    """Uniform in ±1/sqrt(fan-in), PyTorch's own default."""
-
-    def uniform(*shape: int, fan_in: int) -> torch.Tensor:
-        return (torch.rand(*shape, generator=generator) * 2 - 1) / fan_in**0.5
-
-    parameters = {
-        "conv1.weight": uniform(128, 1, 5, fan_in=5),
-        "conv1.bias": uniform(128, fan_in=5),
-        "conv2.weight": uniform(128, 128, 5, fan_in=640),
-        "conv2.bias": uniform(128, fan_in=640),
-        "dense.weight": uniform(8, 1280, fan_in=1280),
-        "dense.bias": uniform(8, fan_in=1280),
-    }
-    count = sum(p.numel() for p in parameters.values())
-    if count != PARAMETERS:
-        raise RuntimeError(f"expected {PARAMETERS} parameters, got {count}")
-    return parameters
-
-
-def forward(
-    parameters: Parameters, z: torch.Tensor, recipe: Recipe | None = None, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """Logits (rows, 8) of standardised features z (rows, 40). With a recipe: training mode, with its dropout."""
-    flat = hidden_units(parameters, z, recipe, generator)
-    if recipe is not None:
-        flat = _dropout(flat, recipe.dropout_dense, generator)
-    return flat @ parameters["dense.weight"].T + parameters["dense.bias"]
-
-
-def hidden_units(
-    parameters: Parameters, z: torch.Tensor, recipe: Recipe | None = None, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """What the dense layer sees: (rows, 1280), row-major over (128 channels, 10 positions)."""
-    rows = z.shape[0]
-    windows = F.pad(z, (2, 2)).unfold(1, 5, 1)  # (rows, 40, 5)
-    hidden = torch.relu(windows @ parameters["conv1.weight"][:, 0].T + parameters["conv1.bias"])
-    pooled = hidden.view(rows, 10, 4, 128).mean(2)
-    if recipe is not None:
-        pooled = _dropout(pooled, recipe.dropout_conv, generator)
-    padded = F.pad(pooled, (0, 0, 2, 2))  # (rows, 14, 128)
-    windows = torch.cat([padded[:, tap : tap + 10] for tap in range(5)], dim=2)
-    weight = parameters["conv2.weight"].permute(0, 2, 1).reshape(128, 640)
-    hidden = torch.relu(windows @ weight.T + parameters["conv2.bias"])
-    return hidden.transpose(1, 2).reshape(rows, 1280)
-
-
-def _dropout(x: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
-    """Written out because torch's dropout draws from the global generator only."""
-    kept = torch.rand(x.shape, generator=generator) >= rate
-    return x * kept / (1 - rate)
+    Only where a flatten of (channels, time) precedes that layer; else the network itself.
+    """
+    shape: tuple[int, ...] = network.graph.input_shape
+    with torch.no_grad():
+        for node in network.graph.nodes:
+            if isinstance(node, Dense):
+                if len(shape) != 2:
+                    return network
+                size = x.reshape(-1, *shape).square().mean((0, 1)).sqrt()  # (time,)
+                divisor = (size / size.mean().clamp_min(1e-12)).clamp_min(1e-3).repeat(shape[0])
+                return replace(network, divisors={node.name: divisor})
+            if not isinstance(node, Reshape):
+                shape = output_shape(node, shape)
+            x = apply_node(network, node, x, training=False)
+    return network

@@ -1,5 +1,6 @@
 """Models that come with the package."""
 
-from sottovoce.models.zoo.build import build, list_models
+from sottovoce.models.zoo.build import build, list_models, random_weights, trained_weights
+from sottovoce.models.zoo.table import MODELS, ZooModel
 
-__all__ = ["build", "list_models"]
+__all__ = ["MODELS", "ZooModel", "build", "list_models", "random_weights", "trained_weights"]

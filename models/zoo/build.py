@@ -1,59 +1,76 @@
-"""The table of models that come with the package, each built as a Graph from its default weights or from others."""
+"""A model of the zoo as a Graph, from its trained weights, from random ones or from others."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
 
 from sottovoce.engine.errors import ModelError
-from sottovoce.models.graph import AvgPool, Conv1d, Dense, Graph, Relu, Reshape, same_padding
+from sottovoce.models.graph import Graph
+from sottovoce.models.zoo.layers import Array
+from sottovoce.models.zoo.table import MODELS, ZooModel
+from sottovoce.models.zoo.weights import Weights, check_weights, draw_weights, load_weights
 
-Weights = Mapping[str, NDArray[np.floating]]
 
+def build(
+    name: str,
+    weights: Mapping[str, Array] | str | os.PathLike[str] | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+) -> Graph:
+    """The model `name`.
 
-def build(name: str, weights: Weights | str | os.PathLike[str] | None = None) -> Graph:
-    """The model `name` with the weights that the package ships, those of a file, or given arrays. Raises ModelError."""
-    if name not in _BUILDERS:
-        raise ModelError(f"model: expected one of {', '.join(list_models())}, got {name!r}")
-    return _BUILDERS[name](weights)
+    weights: arrays by name (`<layer>.weight`, `<layer>.bias`), an npz file of such float32 arrays, or None for the
+    trained ones that the package ships. labels: what the last layer tells apart, in its order; default: RAVDESS's
+    eight emotions. Raises ModelError, also where the package ships no weights for `name`.
+    """
+    model = _find(name)
+    names = model.labels if labels is None else _checked_labels(name, labels)
+    shapes = model.shapes(len(names))
+    if isinstance(weights, Mapping):
+        check_weights(f"model {name!r}", weights, shapes)
+        return model.graph(weights, names)
+    if weights is None and names != model.labels:
+        raise ModelError(f"model {name!r}: expected weights for these labels, got none. {_how_to(name)}")
+    return model.graph(load_weights(trained_weights(name) if weights is None else weights, shapes), names)
 
 
 def list_models() -> tuple[str, ...]:
     """Names that `build` knows."""
-    return tuple(sorted(_BUILDERS))
+    return tuple(MODELS)
 
 
-def _paper(weights: Weights | str | os.PathLike[str] | None) -> Graph:
-    """Conv1D(128, 5, same), ReLU, AvgPool(4), Conv1D(128, 5, same), ReLU, Flatten, Dense(8) on 40 averaged MFCCs."""
-    from sottovoce.models.zoo import paper  # it imports this package
+def random_weights(name: str, seed: int, *, labels: Sequence[str] | None = None) -> Weights:
+    """Untrained weights for `build`: PyTorch's default initialisation, float32, the same for the same seed."""
+    model = _find(name)
+    return draw_weights(model, seed, len(model.labels if labels is None else _checked_labels(name, labels)))
 
-    arrays = weights if isinstance(weights, Mapping) else paper.load_weights(weights)
-    missing = sorted(set(paper.SHAPES) - set(arrays))
-    if missing:
-        raise ModelError(
-            f"model 'paper': expected arrays {', '.join(paper.SHAPES)}, got none named {', '.join(missing)}"
-        )
-    for key, shape in paper.SHAPES.items():
-        if arrays[key].shape != shape:
-            raise ModelError(f"model 'paper': expected {key} of shape {shape}, got {arrays[key].shape}")
-    same = same_padding(5)
-    nodes = (
-        Conv1d("conv1", arrays["conv1.weight"], arrays["conv1.bias"], padding=same),
-        Relu("relu1"),
-        AvgPool("pool1", 4, 4),
-        Conv1d("conv2", arrays["conv2.weight"], arrays["conv2.bias"], padding=same),
-        Relu("relu2"),
-        Reshape("flatten"),
-        Dense("dense", arrays["dense.weight"], arrays["dense.bias"]),
+
+def trained_weights(name: str) -> Path:
+    """The file of trained weights that the package ships for `name`. Raises ModelError if there is none."""
+    folder = _find(name).weights
+    if folder is None:
+        raise ModelError(f"model {name!r}: expected weights, got none, and the package ships none. {_how_to(name)}")
+    return Path(str(files("sottovoce.models.zoo"))) / folder / "weights.npz"
+
+
+def _find(name: str) -> ZooModel:
+    if name not in MODELS:
+        raise ModelError(f"model: expected one of {', '.join(MODELS)}, got {name!r}")
+    return MODELS[name]
+
+
+def _checked_labels(name: str, labels: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(labels)
+    if isinstance(labels, str) or len(names) < 2 or len(set(names)) < len(names):
+        raise ModelError(f"model {name!r}: expected at least two different labels, got {len(names)}")
+    return names
+
+
+def _how_to(name: str) -> str:
+    return (
+        f"Pass a file or arrays as weights: trained ones (`sottovoce train` makes them, or an ONNX file), or untrained "
+        f"ones, random_weights({name!r}, seed)"
     )
-    low, high = (tuple(float(v) for v in side) for side in (paper.FEATURE_LOW, paper.FEATURE_HIGH))
-    return Graph("paper", (1, len(low)), nodes, tuple(paper.LABELS), low, high, features="mfcc40-mean")
-
-
-_BUILDERS: Mapping[str, Callable[[Weights | str | os.PathLike[str] | None], Graph]] = MappingProxyType(
-    {"paper": _paper}
-)

@@ -21,7 +21,8 @@ from sottovoce.engine.program import OutputKind
 from sottovoce.engine.transport.certificates import create_certificates
 from sottovoce.engine.transport.tls import load_tls
 from sottovoce.models.compile import Compiled, compile_graph
-from sottovoce.models.graph import Graph
+from sottovoce.models.graph import Dense, Graph, Reshape
+from sottovoce.models.onnx import export_onnx
 from sottovoce.models.speech.demo_clip import demo_clip_path
 from sottovoce.serving.cluster import Cluster, free_addresses
 from sottovoce.serving.party import PartyServer
@@ -40,13 +41,15 @@ def _compile_once(
 ) -> None:
     """Compiling a model again for every command would be most of the time of these tests."""
 
-    def compile_once(graph: Graph, *, outputs: tuple[OutputKind, ...]) -> Compiled:
+    def compile_once(graph: Graph, *, outputs: tuple[OutputKind, ...], calibrate: np.ndarray | None = None) -> Compiled:
+        if calibrate is not None or graph.name != "paper":
+            return compile_graph(graph, outputs=outputs, calibrate=calibrate)
         key = (graph.name, outputs)
         if key not in compiled_models:
             compiled_models[key] = compile_graph(graph, outputs=outputs)
         return compiled_models[key]
 
-    monkeypatch.setattr("sottovoce.serving.classifier.compile_graph", compile_once)
+    monkeypatch.setattr("sottovoce.serving.opening.compile_graph", compile_once)
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +107,20 @@ def tone(tmp_path: Path) -> Callable[[str, float], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def loud(tmp_path: Path) -> Path:
+    """A model that no proof covers: LABEL_0 where the 40 features' sum is positive, LABEL_1 where it is negative."""
+    nodes = (
+        Reshape("flatten"),
+        Dense("first", np.full((4, 40), 100, np.float32), np.zeros(4, np.float32)),
+        Dense("last", np.array([[10] * 4, [-10] * 4], np.float32), np.zeros(2, np.float32)),
+    )
+    path = tmp_path / "loud.onnx"
+    graph = Graph("loud", (1, 40), nodes, ("LABEL_0", "LABEL_1"), (-1e12,), (1e12,), "mfcc40-mean")
+    path.write_bytes(export_onnx(graph))
+    return path
 
 
 @dataclass(frozen=True, slots=True)

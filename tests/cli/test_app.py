@@ -17,7 +17,7 @@ from sottovoce.cli.exits import CommandError, Exit, exit_for
 from sottovoce.cli.output import milliseconds, printable
 from sottovoce.engine import errors
 
-COMMANDS = ("demo", "classify", "explain", "certs", "party", "deploy")
+COMMANDS = ("demo", "classify", "explain", "models", "train", "certs", "party", "deploy")
 
 
 def test_help_names_every_command_and_exit_status(command: RunCommand) -> None:
@@ -146,6 +146,8 @@ def test_the_public_names_are_those_of_the_rooms() -> None:
     assert sottovoce.Classifier is importlib.import_module("sottovoce.serving.classifier").Classifier
     assert sottovoce.load_cluster is importlib.import_module("sottovoce.serving.cluster").load_cluster
     assert sottovoce.compile_graph is importlib.import_module("sottovoce.models.compile").compile_graph
+    assert sottovoce.AsyncClassifier is importlib.import_module("sottovoce.serving.aio").AsyncClassifier
+    assert sottovoce.load_model is importlib.import_module("sottovoce.models.load").load_model
     tree = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert tree <= set(sottovoce.__all__)
     for name in sottovoce.__all__:

@@ -31,6 +31,14 @@ def test_each_role_gets_its_own(command: RunCommand, tmp_path: Path) -> None:
     assert sample["parties"] == ["10.0.0.1:7100", "p1.example.org:7100", "[::1]:7100"]
 
 
+def test_the_json_object(command: RunCommand, tmp_path: Path) -> None:
+    value = command("certs", tmp_path / "new", "--cluster-file", tmp_path / "cluster.toml", "--json").json
+    folders = ("party0", "party1", "party2", "client-alice", "owner-bob", "authority")
+    assert value["folders"] == {name: str(tmp_path / "new" / name) for name in folders}
+    assert value["cluster"] == (tmp_path / "cluster.toml").read_text()
+    assert value["cluster_file"] == str(tmp_path / "cluster.toml")
+
+
 def test_without_hosts_the_cluster_is_this_machine(command: RunCommand, tmp_path: Path) -> None:
     file = tmp_path / "cluster.toml"
     ran = command("certs", tmp_path / "new", "--cluster-file", file)

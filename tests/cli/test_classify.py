@@ -10,7 +10,7 @@ from tests.cli.conftest import RunCommand
 
 from sottovoce.cli.exits import Exit
 from sottovoce.engine.errors import PeerClosedError
-from sottovoce.models.speech.ravdess import LABELS
+from sottovoce.models.speech.corpora.ravdess import LABELS
 from sottovoce.serving.classifier import Classifier
 
 Tone = Callable[[str, float], Path]
@@ -48,7 +48,7 @@ def test_the_json_object(command: RunCommand, clip: Path, tone: Tone, tmp_path: 
     assert ran.status == Exit.SOME_FAILED
     value = ran.json
     described = {"version", "where", "model", "program", "calibrated", "protocol", "security", "encrypted", "insecure"}
-    assert set(value) == described | {"results", "failed", "error", "cost"}
+    assert set(value) == described | {"random_weights", "results", "failed", "error", "cost"}
     assert value["where"] == "in-process" and value["protocol"] == "rep3" and value["model"] == "paper"
     assert value["encrypted"] is None and value["insecure"] is False and value["calibrated"] is False
     assert value["failed"] == 3 and value["error"] is None
@@ -95,7 +95,7 @@ def test_scores_are_shown_only_when_asked_for(command: RunCommand, clip: Path) -
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--model", "nobody"], "expected one of paper"),
+        (["--model", "nobody"], "expected one of tiny, paper"),
         (["--protocol", "shamir"], "expected rep3 or plain"),
         (["--top-k", "9"], "--top-k: expected at most 8"),
         (["--certs", "folder"], "expected --cluster"),

@@ -116,8 +116,8 @@ def test_another_deployment_s_certificates_are_status_3(
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"junk", "calibration features"),
-        (np.array([{"a": 1}], dtype=object), "calibration features"),
+        (b"junk", "expected an npy or npz file of numbers"),
+        (np.array([{"a": 1}], dtype=object), "expected an npy or npz file of numbers"),
         (np.array(["a"]), "real numbers"),
     ],
 )

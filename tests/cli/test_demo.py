@@ -16,7 +16,7 @@ from tests.cli.conftest import RunCommand
 
 from sottovoce.cli import demo
 from sottovoce.cli.exits import Exit
-from sottovoce.models.speech.ravdess import LABELS
+from sottovoce.models.speech.corpora.ravdess import LABELS
 
 ROLES = ("P0", "P1", "P2", "Bob", "Alice")
 
@@ -106,6 +106,7 @@ def test_a_taken_port_is_replaced_once(
         "results": [{"file": "a.wav", "predictions": [{"label": "calm", "score": None}]}],
         "cost": {**cost, "bytes_sent": [1, 2, 3], "rounds": 22},
         "encrypted": True,
+        "random_weights": False,
         "protocol": "rep3",
         "security": "",
         "program": "00" * 32,

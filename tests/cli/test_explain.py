@@ -79,4 +79,4 @@ def test_plain_costs_no_message(command: RunCommand) -> None:
 def test_an_unknown_model_is_status_2(command: RunCommand) -> None:
     ran = command("explain", "nobody")
     assert (ran.status, ran.out) == (Exit.USAGE, "")
-    assert "expected one of paper" in ran.err
+    assert "expected one of tiny, paper" in ran.err and ".onnx" in ran.err

@@ -1,8 +1,10 @@
-"""The shipped weights: the file, its card, what was measured, and the folding that made it."""
+"""The shipped weights: the file, its card, and what was measured."""
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ import pytest
 
 from sottovoce.engine.errors import FeatureError, ModelError
 from sottovoce.models.training.card import render
-from sottovoce.models.training.fold import Standardisation, balance_and_round, fold, unfolded
-from sottovoce.models.training.measure import accuracy, confusion, norms
-from sottovoce.models.training.splits import MIXED_BLOCKS, random_split, speaker_groups, speaker_split
+from sottovoce.models.training.measure import accuracy, confusion
+from sottovoce.models.training.splits import random_split
+from sottovoce.models.zoo import weights as weights_module
 from sottovoce.models.zoo.paper import PARAMETERS, SHAPES, forward_float, load_weights, weights_path
 
 FLOORS = {"random": 0.58, "by_speaker": 0.29}
@@ -33,14 +35,12 @@ def dataset(shared_data: Path) -> dict[str, np.ndarray]:
         return {name: data[name] for name in ("X", "y", "block")}
 
 
-def _trained(seed: int) -> tuple[dict[str, np.ndarray], Standardisation]:
-    """Random parameters as training leaves them (conv1.bias (128,)), and a standardisation like RAVDESS's."""
+def _random_network(seed: int) -> dict[str, np.ndarray]:
+    """Random weights, with the same bias at all positions of the first layer."""
     rng = np.random.default_rng(seed)
     network = {name: rng.normal(size=shape) / np.sqrt(np.prod(shape[1:])) for name, shape in SHAPES.items()}
-    network["conv1.bias"] = rng.normal(size=128)
-    mean = rng.normal(scale=10, size=40)
-    mean[0] = -590
-    return network, Standardisation(mean, 4.0)
+    network["conv1.bias"] = np.repeat(rng.normal(size=128)[:, None], 40, axis=1)
+    return network
 
 
 def _features(rows: int, seed: int = 0) -> np.ndarray:
@@ -100,11 +100,12 @@ def _save(path: Path, **changes: Any) -> Path:
     [
         ({"dense.bias": None}, "expected arrays"),
         ({"extra": np.zeros(3, dtype=np.float32)}, "expected arrays"),
-        ({"dense.bias": np.zeros(8)}, "dense.bias float32"),
-        ({"conv1.bias": np.zeros(128, dtype=np.float32)}, r"conv1.bias float32 \(128, 40\)"),
+        ({"dense.bias": np.zeros(8)}, "dense.bias of dtype float32"),
+        ({"dense.bias": np.zeros(8, dtype=">f4")}, "dense.bias of dtype float32"),
+        ({"conv1.bias": np.zeros(128, dtype=np.float32)}, r"conv1.bias of shape \(128, 40\)"),
         ({"dense.bias": np.array([np.nan] * 8, dtype=np.float32)}, "finite numbers in dense.bias"),
-        ({"dense.bias": np.array([object()] * 8)}, "npz file of arrays"),
-        ({"dense.bias": np.zeros((1 << 20) // 4, dtype=np.float32)}, "at most 1048576 bytes"),
+        ({"dense.bias": np.array([object()] * 8)}, "dense.bias of dtype float32, got object"),
+        ({"dense.bias": np.zeros(10_000, dtype=np.float32)}, r"at most \d+ bytes, got"),
     ],
 )
 def test_a_file_that_is_not_these_weights_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -130,6 +131,35 @@ def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path
         load_weights(path)
 
 
+def test_a_header_that_promises_a_huge_array_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    path, header = tmp_path / "promise.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", header.getvalue() + bytes(8))
+    with pytest.raises(ModelError, match=r"expected a of shape \(2,\), got \(1099511627776,\)"):
+        weights_module.load_weights(path, {"a": ((2,),)})
+
+
+def test_random_damage_is_refused_and_never_crashes(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Bytes of headers and of the directory, where a parser can go wrong, are overwritten; some changes do no harm."""
+    path = tmp_path / "damaged.npz"
+    shapes = {"a": ((2, 3),), "b": ((3,),)}
+    np.savez(path, a=np.ones((2, 3), np.float32), b=np.ones(3, np.float32))
+    content, refused = path.read_bytes(), 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), rng.integers(1, 4)):
+            damaged[at] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            arrays = weights_module.load_weights(path, shapes)
+        except ModelError:
+            refused += 1
+        else:
+            assert {name: array.shape for name, array in arrays.items()} == {"a": (2, 3), "b": (3,)}
+    assert refused > 200
+
+
 def test_a_single_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(ModelError, match=r"one\.npy"):
@@ -147,15 +177,14 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_forward_float_is_the_network_written_as_loops() -> None:
-    network, _ = _trained(3)
-    weights = unfolded(network)
+    network = _random_network(3)
     x = np.random.default_rng(4).normal(size=40)
     pooled = np.zeros((128, 10))
     for c in range(128):
         pre = np.zeros(40)
         for t in range(40):
             taps = [network["conv1.weight"][c, 0, j] * x[t + j - 2] for j in range(5) if 0 <= t + j - 2 < 40]
-            pre[t] = sum(taps) + network["conv1.bias"][c]
+            pre[t] = sum(taps) + network["conv1.bias"][c, 0]
         pooled[c] = np.maximum(pre, 0).reshape(10, 4).mean(axis=1)
     hidden = np.zeros((128, 10))
     for c in range(128):
@@ -164,7 +193,7 @@ def test_forward_float_is_the_network_written_as_loops() -> None:
             taps = [network["conv2.weight"][c, :, j] @ pooled[:, t + j - 2] for j in inside]
             hidden[c, t] = max(0.0, sum(taps) + network["conv2.bias"][c])
     expected = network["dense.weight"] @ hidden.ravel() + network["dense.bias"]
-    np.testing.assert_allclose(forward_float(weights, x[None])[0], expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(forward_float(network, x[None])[0], expected, rtol=0, atol=1e-10)
 
 
 def test_forward_float_in_either_precision_and_any_batch() -> None:
@@ -182,60 +211,6 @@ def test_forward_float_in_either_precision_and_any_batch() -> None:
 def test_forward_float_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(FeatureError, match="expected features of shape"):
         forward_float(load_weights(), np.zeros(shape))
-
-
-# ---- folding ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_folded_equals_unfolded(seed: int) -> None:
-    trained, standardisation = _trained(seed)
-    network = balance_and_round(trained, standardisation, 3)
-    features = _features(50, seed)
-    folded = forward_float(fold(network, standardisation), features)
-    plain = forward_float(unfolded(network), standardisation.apply(features))
-    assert np.abs(plain).max() > 0.1
-    np.testing.assert_allclose(folded, plain, rtol=0, atol=1e-4)
-
-
-def test_folding_treats_the_edges_as_the_padding_does() -> None:
-    """A constant mean: inner positions all get the same shift, the two at each end get less, one per missing tap."""
-    network, _ = _trained(0)
-    network["conv1.weight"] = np.ones((128, 1, 5))
-    network["conv1.bias"] = np.zeros(128)
-    bias = fold(network, Standardisation(np.full(40, 6.0), 2.0))["conv1.bias"][0]
-    assert bias.tolist() == [-9.0, -12.0] + [-15.0] * 36 + [-12.0, -9.0]
-
-
-def test_balancing_changes_no_function_and_rounding_changes_it_little() -> None:
-    trained, standardisation = _trained(5)
-    z = standardisation.apply(_features(30))
-    before = forward_float(unfolded(trained), z)
-    after = forward_float(unfolded(balance_and_round(trained, standardisation, 3)), z)
-    assert 0 < np.abs(after - before).max() < 0.02
-
-
-# ---- splits -------------------------------------------------------------------------------------------------------
-
-BLOCKS = np.repeat(np.arange(24), 60)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_splits_cover_every_row_once_and_keep_speakers_apart(seed: int) -> None:
-    for split in (random_split(1_440, seed), speaker_split(BLOCKS, seed)):
-        np.testing.assert_array_equal(np.sort(np.concatenate([split.train, split.test])), np.arange(1_440))
-        assert 0.325 < len(split.test) / 1_440 < 0.55
-    groups = speaker_groups(BLOCKS)
-    split = speaker_split(BLOCKS, seed)
-    assert not set(groups[split.train]) & set(groups[split.test])
-    mixed = np.isin(BLOCKS, MIXED_BLOCKS)
-    assert mixed[split.train].sum() in (0, 300)
-
-
-def test_splits_depend_on_the_seed_and_on_nothing_else() -> None:
-    for make in (lambda seed: random_split(1_440, seed), lambda seed: speaker_split(BLOCKS, seed)):
-        np.testing.assert_array_equal(make(1).test, make(1).test)
-        assert not np.array_equal(make(1).test, make(2).test)
 
 
 # ---- what was measured --------------------------------------------------------------------------------------------
@@ -259,7 +234,6 @@ def test_accuracy_is_above_its_floor_over_the_five_seeds(results: dict[str, Any]
         table = np.array(row["confusion"])
         assert table.sum() == row["test_rows"]
         assert np.trace(table) / table.sum() == pytest.approx(row["test_accuracy"], abs=1e-4)
-        assert row["folded_minus_unfolded"] <= 1e-4
 
 
 def test_the_licence_names_itself_and_credits_the_data() -> None:
@@ -277,8 +251,6 @@ def test_the_shipped_weights_give_the_reported_figures(results: dict[str, Any], 
     assert accuracy(logits, labels, split.test) == row["test_accuracy"] >= FLOORS["random"]
     assert accuracy(logits, labels, split.train) == row["train_accuracy"]
     assert confusion(logits, labels, split.test) == row["confusion"]
-    for name, value in norms(weights, logits).items():
-        assert value == pytest.approx(row[name], rel=1e-3), name
 
 
 def test_float32_and_float64_agree_on_the_real_rows(dataset: dict[str, np.ndarray]) -> None:

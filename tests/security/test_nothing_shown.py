@@ -32,7 +32,7 @@ from sottovoce.engine.transport.tls import load_tls
 from sottovoce.models.compile import compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.speech.audio import check_samples
-from sottovoce.models.speech.features import FeatureBatch
+from sottovoce.models.speech.extract import FeatureBatch
 from sottovoce.models.zoo import build
 from sottovoce.serving.messages import Request
 from sottovoce.serving.party import Pending

@@ -24,7 +24,7 @@ from sottovoce.kernels.warmup import warm_up
 from sottovoce.models.compile import compile_graph
 from sottovoce.models.graph import Dense, Graph, Reshape
 from sottovoce.models.speech.demo_clip import demo_clip_path
-from sottovoce.models.speech.features import extract_features
+from sottovoce.models.speech.extract import extract_features
 from sottovoce.models.zoo import build
 
 LATE = (

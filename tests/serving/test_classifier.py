@@ -12,6 +12,8 @@ import soundfile
 from sottovoce.engine.errors import AudioError, ConfigError, FeatureError, InputError
 from sottovoce.models.graph import Dense, Graph, Reshape
 from sottovoce.models.speech.demo_clip import demo_clip_path
+from sottovoce.models.speech.extract import FeatureBatch, extract_features
+from sottovoce.models.speech.features import FEATURE_SETS, get_feature_set
 from sottovoce.models.zoo.paper import forward_float, load_weights
 from sottovoce.serving.classifier import Classifier, PartialResultError
 from sottovoce.serving.owner import deploy
@@ -117,7 +119,7 @@ def test_streams_of_any_length_give_errors_in_place(classifier: Classifier, tmp_
             r"row 0, feature 7: expected a number in \[-419, 419\]",
         ),
         (np.zeros((2, 39)), r"expected shape \(batch, 1, 40\), got \(2, 39\)"),
-        (np.zeros(40), r"got \(40,\)"),
+        (np.zeros(40), r"got one clip of shape \(40,\): pass features\[None\]"),
         (np.zeros((0, 40)), "empty batch"),
         (np.array([["a"] * 40]), "dtype"),
         (np.zeros((1, 40), complex), "dtype complex"),
@@ -155,8 +157,48 @@ def test_a_graph_of_ones_own() -> None:
     graph = Graph("mine", (2, 3), (Reshape("flat"), Dense("d", weight, np.zeros(3))), ("a", "b", "c"), (-1.0,), (1.0,))
     with Classifier(graph) as mine:
         assert list(mine.predict(np.eye(3, 6).reshape(3, 2, 3))) == ["a", "b", "c"]
-        with pytest.raises(ConfigError, match="no extractor"):
+        with pytest.raises(ConfigError, match=r"expected features mfcc40-mean or .*, got ''.* use predict"):
             mine.classify(demo_clip_path())
+
+
+@pytest.mark.parametrize("name", list(FEATURE_SETS))
+def test_recordings_for_every_feature_set(name: str) -> None:
+    """Whatever the shape of a row, classify computes what predict is given."""
+    features = get_feature_set(name)
+    n = features.low.size
+    weight = np.random.default_rng(0).normal(0, 1, (3, n)).astype(np.float32)
+    box = (tuple(features.low.ravel().tolist()), tuple(features.high.ravel().tolist()))
+    nodes = (Reshape("flat"), Dense("dense", weight, np.zeros(3, np.float32)))
+    graph = Graph("any", features.input_shape, nodes, ("a", "b", "c"), *box, name)
+    clip = demo_clip_path()
+    rows = extract_features([clip], name).features
+    with Classifier(graph, protocol="plain", scores=True) as mine:
+        (label,) = mine.predict(rows)
+        assert mine.classify(clip) == [{"label": label, "score": None}]
+        np.testing.assert_allclose(mine.decision_function(rows)[0], weight @ rows.ravel(), rtol=1e-3, atol=0.1)
+
+
+def test_jobs_reach_the_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    def spy(recordings: object, features: str, **options: object) -> FeatureBatch:
+        seen.append({"features": features, **options})
+        return FeatureBatch(np.zeros((1, 40)), (0,), ("a.wav",), ())
+
+    monkeypatch.setattr("sottovoce.serving.classifier.extract_features", spy)
+    with Classifier("paper", protocol="plain", jobs=3) as classifier:
+        classifier.classify("a.wav", sample_rate=8_000)
+    assert seen == [{"features": "mfcc40-mean", "sample_rate": 8_000, "jobs": 3}]
+
+
+def test_a_feature_set_of_another_shape_is_refused() -> None:
+    nodes = (Reshape("flat"), Dense("dense", np.eye(3, 6), np.zeros(3)))
+    graph = Graph("odd", (2, 3), nodes, ("a", "b", "c"), (-1.0,), (1.0,), "mfcc40-mean")
+    with (
+        Classifier(graph, protocol="plain") as classifier,
+        pytest.raises(ConfigError, match=r"expected input shape \(1, 40\) with features mfcc40-mean, got \(2, 3\)"),
+    ):
+        classifier.classify(demo_clip_path())
 
 
 def test_a_cluster_of_processes_gives_the_same(labels_only: Classifier) -> None:
@@ -175,4 +217,4 @@ def test_a_cluster_of_processes_gives_the_same(labels_only: Classifier) -> None:
             assert cost.input_bytes > 0
             assert cost.output_bytes > 0
         with pytest.raises(ConfigError, match="certificate folder"):
-            Classifier(cluster=running.cluster)
+            Classifier(cluster=running.cluster).open()

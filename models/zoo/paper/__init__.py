@@ -13,9 +13,7 @@ learnt in it.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,23 +21,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sottovoce.engine.errors import FeatureError, ModelError
-from sottovoce.models.speech.features import FEATURE_HIGH, FEATURE_LOW, N_MFCC
-from sottovoce.models.speech.ravdess import LABELS
+from sottovoce.engine.errors import FeatureError
+from sottovoce.models.speech.corpora.ravdess import LABELS
+from sottovoce.models.speech.mfcc import FEATURE_HIGH, FEATURE_LOW, N_MFCC
+from sottovoce.models.zoo.build import trained_weights
+from sottovoce.models.zoo.weights import Weights
+from sottovoce.models.zoo.weights import load_weights as _load
 
 __all__ = [
     "FEATURE_HIGH",
     "FEATURE_LOW",
     "LABELS",
-    "MAX_FILE_BYTES",
     "PARAMETERS",
     "SHAPES",
+    "Weights",
     "forward_float",
     "load_weights",
     "weights_path",
 ]
-
-Weights = dict[str, npt.NDArray[np.float32]]
 
 SHAPES: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
@@ -52,47 +51,17 @@ SHAPES: Mapping[str, tuple[int, ...]] = MappingProxyType(
     }
 )
 PARAMETERS = 93_064
-MAX_FILE_BYTES = 1 << 20
 
 
 def weights_path() -> Path:
     """The default weights that the package ships (their licence is beside them: LICENSE-WEIGHTS)."""
-    return Path(str(files(__name__) / "weights.npz"))
+    return trained_weights("paper")
 
 
 def load_weights(path: str | os.PathLike[str] | None = None) -> Weights:
-    """Read a weights file (default: the shipped one): the float32 arrays named in SHAPES.
-
-    Raises ModelError for a file that is missing, larger than `MAX_FILE_BYTES`, no npz, or that holds another set of
-    arrays, another shape or dtype, or a value that is not finite. Nothing in the file is unpickled.
-    """
-    where = weights_path() if path is None else Path(path)
-    try:
-        size = where.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ModelError(f"weights {where}: expected at most {MAX_FILE_BYTES} bytes, got {size}")
-        with open(where, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            unpacked = sum(entry.file_size for entry in archive.zip.infolist())
-            if unpacked > MAX_FILE_BYTES:  # a small file can unpack to a thousand times its size
-                raise ModelError(f"weights {where}: expected at most {MAX_FILE_BYTES} bytes unpacked, got {unpacked}")
-            if sorted(archive.files) != sorted(SHAPES):
-                raise ModelError(f"weights {where}: expected arrays {sorted(SHAPES)}, got {sorted(archive.files)}")
-            arrays = {name: archive[name] for name in SHAPES}
-    except ModelError:
-        raise
-    except OSError as problem:
-        raise ModelError(
-            f"weights {where}: expected an npz file of arrays, got: {problem.strerror or problem}"
-        ) from None
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
-        raise ModelError(f"weights {where}: expected an npz file of arrays, got something else") from None
-    for name, shape in SHAPES.items():
-        array = arrays[name]
-        if array.dtype != np.float32 or array.shape != shape:
-            raise ModelError(f"weights {where}: expected {name} float32 {shape}, got {array.dtype} {array.shape}")
-        if not np.isfinite(array).all():
-            raise ModelError(f"weights {where}: expected finite numbers in {name}, got NaN or infinity")
-    return arrays
+    """Read a weights file (default: the shipped one): the float32 arrays of SHAPES. Raises ModelError."""
+    where = weights_path() if path is None else path
+    return _load(where, {name: (shape,) for name, shape in SHAPES.items()})
 
 
 def forward_float(

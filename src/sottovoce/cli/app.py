@@ -9,7 +9,7 @@ import sys
 import traceback
 
 from sottovoce import __version__
-from sottovoce.cli import certs, classify, demo, deploy, explain, party
+from sottovoce.cli import certs, classify, demo, deploy, explain, models, party, train
 from sottovoce.cli.exits import MEANING, Exit, exit_for
 from sottovoce.cli.output import printable
 from sottovoce.engine.errors import SottovoceError
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sottovoce {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in (demo, classify, explain, certs, party, deploy):
+    for command in (demo, classify, explain, models, train, certs, party, deploy):
         command.add(commands)
     return parser
 
@@ -90,5 +90,5 @@ def _complain(text: str) -> None:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exc()
     # One line, whatever a message quotes.
-    sys.stderr.write(f"sottovoce: {' '.join(text.split())}\n")
+    sys.stderr.write(f"sottovoce: {printable(' '.join(text.split()))}\n")
     sys.stderr.flush()

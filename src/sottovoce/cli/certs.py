@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, one_of
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.output import printable, stdout_console
+from sottovoce.cli.output import printable, stdout_console, write_json
 from sottovoce.engine.errors import ConfigError
 
 DEFAULT_PORT = 7100
@@ -37,6 +38,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("--cluster-file", type=Path, metavar="PATH", help="write the cluster file there, a new file")
     parser.add_argument("--days", type=int, default=365, metavar="N", help="validity (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(run=run)
 
 
@@ -63,7 +65,12 @@ def run(args: argparse.Namespace) -> int:
     if args.cluster_file is not None:
         with open(args.cluster_file, "x", encoding="utf-8") as file:
             file.write(cluster.to_toml())
-    _show(folders, hosts, cluster.to_toml(), args.cluster_file)
+    if args.json:
+        names = {folder.name: str(folder) for folder in folders}
+        where = None if args.cluster_file is None else str(args.cluster_file)
+        write_json({"version": __version__, "folders": names, "cluster": cluster.to_toml(), "cluster_file": where})
+    else:
+        _show(folders, hosts, cluster.to_toml(), args.cluster_file)
     return Exit.OK
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, add_cluster_options, find_protocol, load_role, positive
 from sottovoce.cli.exits import MEANING, Exit
+from sottovoce.cli.model import MODEL_OPTIONS, add_model_options, load_graph, load_samples
 from sottovoce.cli.output import Narrator, Update, add_progress, count, write_json
 from sottovoce.cli.recordings import Item, list_recordings
 from sottovoce.cli.warm import feature_code_loading, warm_up_visibly
@@ -76,7 +77,6 @@ def add(commands: Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="sound files; folders are searched")
-    parser.add_argument("--model", metavar="NAME", help="without --cluster: the model (default paper)")
     parser.add_argument(
         "--protocol", metavar="P", help="without --cluster: rep3 (default), or plain: fixed point in the clear"
     )
@@ -88,8 +88,12 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--batch-size", type=positive, default=256, metavar="N", help="recordings per request (default %(default)s)"
     )
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="processes that compute features (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     add_progress(parser)
+    add_model_options(parser, positional=False)
     add_cluster_options(parser, required=False)
     parser.set_defaults(run=run)
 
@@ -130,12 +134,11 @@ def classify_items(
     classifier: Classifier, setting: Setting, items: Sequence[Item], args: argparse.Namespace, narrator: Narrator
 ) -> Result:
     """Features and request, batch by batch. A transport or protocol error ends it; what was done before is kept."""
-    from sottovoce.serving.classifier import EXTRACTORS
+    from sottovoce.models.speech.extract import extract_features
+    from sottovoce.serving.checks import check_features
 
     program = classifier.program
-    extract = EXTRACTORS.get(program.features)
-    if extract is None:
-        raise ConfigError(f"model {program.name}: no features {program.features!r} here; use the Python API")
+    check_features(program)
     if args.top_k > len(program.labels):
         raise ConfigError(f"--top-k: expected at most {len(program.labels)}, got {args.top_k}")
     scores = args.scores or args.top_k > 1
@@ -151,7 +154,7 @@ def classify_items(
             usable = [item.path for item in chunk if item.error is None]
             narrator.say(f"computes the features of {count(len(usable), 'recording')}; sound and features stay here")
             began = time.perf_counter()
-            batch = extract(usable, progress=_after(update, start))
+            batch = extract_features(usable, program.features, progress=_after(update, start), jobs=args.jobs)
             features_ms += (time.perf_counter() - began) * 1000
             found: dict[str, tuple[Prediction, ...]] = {}
             if batch.names:
@@ -185,18 +188,20 @@ def _open_classifier(args: argparse.Namespace, narrator: Narrator) -> tuple[Clas
         from sottovoce.serving.classifier import Classifier
 
         with feature_code_loading():
+            graph = load_graph(args)
             local = Classifier(
-                args.model or "paper",
+                graph,
+                calibrate=load_samples(args.calibrated, graph),
                 protocol=protocol,
                 scores=args.scores or args.top_k > 1,
                 batch_size=args.batch_size,
                 lanes=args.lanes or 1,
                 deadline_s=args.deadline,
-            )
+            ).open()
         return local, Setting(protocol, remote=False, plain_tcp=False)
-    for option in ("model", "protocol", "lanes"):
+    for option in (*MODEL_OPTIONS, "protocol", "lanes"):
         if getattr(args, option) is not None:
-            raise ConfigError(f"--{option}: with --cluster the deployment decides it")
+            raise ConfigError(f"--{option.replace('_', '-')}: with --cluster the deployment decides it")
     cluster, tls = load_role(args, "client")
     narrator.say(f"connects with {len(cluster.addresses)} parties")
     from sottovoce.serving.classifier import Classifier
@@ -208,7 +213,7 @@ def _open_classifier(args: argparse.Namespace, narrator: Narrator) -> tuple[Clas
             insecure_loopback=args.insecure_loopback,
             batch_size=args.batch_size,
             deadline_s=args.deadline,
-        )
+        ).open()
     return remote, Setting(cluster.protocol, remote=True, plain_tcp=tls is None)
 
 

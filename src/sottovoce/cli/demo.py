@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers
 from sottovoce.cli.exits import CommandError, Exit
+from sottovoce.cli.model import DEFAULT_MODEL, add_model_options, forward_model_options
 from sottovoce.cli.output import (
+    RANDOM,
     Narrator,
     milliseconds,
     per_party,
@@ -78,6 +80,7 @@ def add(commands: Subparsers) -> None:
         description="Alice (a recording), Bob (a model) and three computing parties, as five processes with mutual "
         "TLS 1.3 on this machine. Alice alone learns the label of the bundled clip.",
     )
+    add_model_options(parser, positional=True, calibrated=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--keep-logs", type=Path, metavar="DIR", help="keep each process's log there")
     parser.set_defaults(run=run)
@@ -98,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
             warm_up_s = time.monotonic() - began
             if compiled:
                 console.print(f"compiled {compiled} kernels in {warm_up_s:.1f} s; from now on they come from disk\n")
-            outcome = _run_with_free_ports(console, args.keep_logs)
+            model = forward_model_options(args) or [DEFAULT_MODEL]
+            outcome = _run_with_free_ports(console, args.keep_logs, model)
     except DemoError as error:
         for line in error.lines:
             console.print(f"    {line}", soft_wrap=True)
@@ -113,18 +117,18 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _run_with_free_ports(console: Console, keep_logs: Path | None) -> Outcome:
+def _run_with_free_ports(console: Console, keep_logs: Path | None, model: list[str]) -> Outcome:
     """Ports that are free now may be taken a moment later: then once more, with others."""
     try:
-        return _run_once(console, keep_logs)
+        return _run_once(console, keep_logs, model)
     except DemoError as error:
         if not error.port_taken:
             raise
         console.print("a port was taken meanwhile; once more with others")
-        return _run_once(console, keep_logs)
+        return _run_once(console, keep_logs, model)
 
 
-def _run_once(console: Console, keep_logs: Path | None) -> Outcome:
+def _run_once(console: Console, keep_logs: Path | None, model: list[str]) -> Outcome:
     from sottovoce.engine.transport.certificates import create_certificates, role_folder
     from sottovoce.engine.transport.tls import Identity
     from sottovoce.models.speech.demo_clip import demo_clip_path
@@ -141,7 +145,7 @@ def _run_once(console: Console, keep_logs: Path | None) -> Outcome:
         logs = keep_logs or base / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         arguments = {f"P{rank}": ["party", str(rank), "--stop-at-eof"] for rank in range(PARTIES)}
-        arguments["Bob"] = ["deploy", "paper"]
+        arguments["Bob"] = ["deploy", *model]
         arguments["Alice"] = ["classify", str(demo_clip_path()), "--json", "--progress", "lines"]
         common = ["--cluster", str(cluster), "--deadline", f"{DEADLINE_S:g}"]
         _introduce(console)
@@ -232,6 +236,8 @@ def _show(console: Console, outcome: Outcome) -> None:
         "",
         *_next_steps(command_name()),
     ]
+    if result["random_weights"]:
+        console.print(RANDOM, style="bold red")
     for line in lines:
         console.print(line, soft_wrap=True)
 

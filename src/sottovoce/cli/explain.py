@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, find_protocol, positive
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.output import CALIBRATED, count, per_party, stdout_console, write_json
+from sottovoce.cli.model import add_model_options, load_graph, load_samples
+from sottovoce.cli.output import (
+    TEXT_WIDTH,
+    count,
+    has_random_weights,
+    make_table,
+    per_party,
+    show_marks,
+    stdout_console,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from sottovoce.engine.program import Program, Step
     from sottovoce.engine.protocols.table import ProtocolRow
-    from sottovoce.models.compile import Compiled
+    from sottovoce.models.compile import Compiled, LayerReport
     from sottovoce.models.explain import Explanation, Row, StepCosts
 
-TEXT_WIDTH = 79
-"""For sentences; also every table of the bundled model fits into 80 columns."""
 PUBLIC = (
-    "the program (architecture, shapes, scales, comparison widths m, input box, label names), the protocol, "
-    "and when messages are sent and how long they are"
+    "the program (architecture, shapes, scales, comparison widths m, input box, names of the features and labels, "
+    "whether ranges are calibrated), the protocol, and when messages are sent and how long they are"
 )
 PRIVATE = "ranges, errors and the margin bound come from the weights: they are for the model's owner"
 
@@ -38,8 +44,7 @@ def add(commands: Subparsers) -> None:
         description="For the model's owner: shape, parameters, multiplications, comparisons, rounds and bytes of every "
         "layer, the compiler's rewrites, and the bound within which labels equal those of exact arithmetic.",
     )
-    parser.add_argument("model", nargs="?", default="paper", metavar="MODEL", help="default: paper")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights (npz); default: those of the package")
+    add_model_options(parser, positional=True)
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="clips per request (default 1)")
     parser.add_argument("--protocol", default="rep3", metavar="P", help="default: rep3; plain has no messages")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -51,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
     from sottovoce.engine.cost import predict_cost
     from sottovoce.models.compile import compile_graph
     from sottovoce.models.explain import explain
-    from sottovoce.models.zoo import build
 
     row = find_protocol(args.protocol)
-    compiled = compile_graph(build(args.model, args.weights))
+    graph = load_graph(args)
+    compiled = compile_graph(graph, calibrate=load_samples(args.calibrated, graph))
     costs: StepCosts | None = None
     sent: dict[str, tuple[int, ...]] = {}
     if row is not None:
@@ -98,7 +103,7 @@ def _show(
         ("Ranges, CALIBRATED, not proven" if program.calibrated else "Proven ranges", _ranges(explanation)),
     ]
     for title, table in tables:
-        console.print(title, style="bold")
+        console.print(title, style="bold", soft_wrap=True)
         console.print(table)
         console.print()
     facts = []
@@ -110,11 +115,14 @@ def _show(
     features = count(len(program.input_low), "feature")
     shared = f"{explanation.model_parameters:,} model parameters, shared as {total.secret_elements:,} ring elements"
     bound = f"{explanation.margin_bound:.3g}"
+    within = ", and no layer leaves its calibrated range" if program.calibrated else ""
     facts += [
+        ("m, scale", "bits that a comparison looks at; fraction bits of a layer's output, and of its weights"),
         ("input", f"{features} within {low:g} … {high:g}, {program.input_frac_bits} fraction bits"),
+        ("recordings", f"features {program.features}" if program.features else "no feature set is named: arrays only"),
         ("weights", shared),
-        ("labels", f"same as in exact arithmetic if the two largest logits differ by more than {bound}"),
-        ("rewrites", "; ".join(explanation.rewrites or ()) or "none"),
+        ("labels", f"same as in exact arithmetic if the two largest logits differ by more than {bound}" + within),
+        *(("" if n else "rewrites", text) for n, text in enumerate(explanation.rewrites or ("none",))),
         ("program", program.digest.hex()),
         ("public", PUBLIC),
         ("owner only", PRIVATE),
@@ -123,15 +131,15 @@ def _show(
         console.print(
             textwrap.fill(text, TEXT_WIDTH, initial_indent=f"{name:12}", subsequent_indent=" " * 12), soft_wrap=True
         )
-    if program.calibrated:
-        console.print(CALIBRATED, style="bold red")
+    show_marks(console, program)
 
 
 def _architecture(explanation: Explanation) -> Table:
-    table = _table(("layer", "kind", "shape"), ("parameters", "m", "fraction bits"))
+    table = make_table(("layer", "kind", "shape"), ("parameters", "m", "scale", "weights"))
     for row in (*explanation.rows, explanation.total):
         shape = " -> ".join("x".join(map(str, side)) for side in (row.in_shape, row.out_shape))
-        bits = ["" if value is None else str(value) for value in (row.compare_bits, row.frac_bits)]
+        scales = (row.frac_bits, None if row.proof is None else row.proof.weight_frac_bits)
+        bits = ["" if value is None else str(value) for value in (row.compare_bits, *scales)]
         table.add_row(row.name, row.kind, shape, _number(row.parameters or None), *bits)
     return table
 
@@ -139,7 +147,7 @@ def _architecture(explanation: Explanation) -> Table:
 def _costs(explanation: Explanation) -> Table:
     priced = explanation.total.rounds is not None
     names = ("multiplications", "ReLUs", "comparisons", *(("rounds", "bytes") if priced else ()))
-    table = _table(("layer",), names)
+    table = make_table(("layer",), names)
     for row in (*explanation.rows, explanation.total):
         cells = [_number(value or None) for value in (row.multiplications, row.relus, row.comparisons)]
         table.add_row(row.name, *cells, *([_number(row.rounds), _number(row.bytes_sent)] if priced else []))
@@ -147,23 +155,17 @@ def _costs(explanation: Explanation) -> Table:
 
 
 def _ranges(explanation: Explanation) -> Table:
-    table = _table(("layer",), ("values within", "error at most"))
+    table = make_table(("layer",), ("values within", "error at most"), ("",))
     for row in explanation.rows:
         if row.proof is not None:
-            table.add_row(row.name, f"{row.proof.low:.4g} … {row.proof.high:.4g}", f"{row.proof.error:.2g}")
+            values = f"{row.proof.low:.4g} … {row.proof.high:.4g}"
+            table.add_row(row.name, values, f"{row.proof.error:.2g}", _basis(row.proof))
     return table
 
 
-def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    """Without lines; on a narrow terminal cells are folded, never cut."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
+def _basis(proof: LayerReport) -> str:
+    """What a layer's range rests on."""
+    return "calibrated" if proof.calibrated else "proven"
 
 
 def _number(value: int | None) -> str:
@@ -185,6 +187,7 @@ def _as_json(
         "protocol": protocol,
         "batch": explanation.batch,
         "calibrated": explanation.calibrated,
+        "random_weights": has_random_weights(program),
         "model_parameters": explanation.model_parameters,
         "margin_bound": explanation.margin_bound,
         "rewrites": list(explanation.rewrites or ()),
@@ -199,5 +202,7 @@ def _row_json(row: Row, sent: Any) -> dict[str, Any]:
     names = [name for name in row.__slots__ if name not in ("proof", "bytes_sent")]
     fields = {name: getattr(row, name) for name in names}
     if row.proof is not None:
+        fields["weight_frac_bits"] = row.proof.weight_frac_bits
+        fields["ranges"] = _basis(row.proof)
         fields["owner_only"] = {name: getattr(row.proof, name) for name in ("low", "high", "error")}
     return {**fields, "bytes_sent": None if sent is None else list(sent)}

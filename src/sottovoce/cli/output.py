@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sottovoce.engine.program import Program
+
 ProgressMode = Literal["auto", "bar", "lines", "none"]
 PROGRESS_MODES: tuple[ProgressMode, ...] = ("auto", "bar", "lines", "none")
+TEXT_WIDTH = 79
+"""For sentences."""
 PIPE_WIDTH = 1000
 """Columns where there is no terminal: a table in a file or a pipe is never folded."""
 
@@ -20,7 +28,10 @@ Update = Callable[[str, int], None]
 """update(task, done)."""
 
 INSECURE = "INSECURE: plain TCP without encryption or identities, for tests on one machine"
-CALIBRATED = "CALIBRATED: ranges rest on sample data, not on a proof; beyond them a label is wrong without notice"
+CALIBRATED = "CALIBRATED, not proven: ranges rest on sample data; beyond them a label is wrong without notice"
+RANDOM = "RANDOM: the weights are random numbers, so the labels mean nothing"
+RANDOM_SUFFIX = "-random-weights-"
+"""In the name of a model with random weights. The name is public, so every role sees it."""
 
 
 class Narrator:
@@ -50,6 +61,23 @@ class Narrator:
             yield lambda task, done: progress.update(tasks[task], completed=done)
 
 
+def marks(program: Program, *, encrypted: bool = True) -> list[str]:
+    """What everybody who reads a result of this program must know."""
+    found = ((INSECURE, not encrypted), (CALIBRATED, program.calibrated), (RANDOM, has_random_weights(program)))
+    return [mark for mark, applies in found if applies]
+
+
+def show_marks(console: Console, program: Program, *, encrypted: bool = True) -> None:
+    """The marks, in lines of at most 79 characters."""
+    for mark in marks(program, encrypted=encrypted):
+        console.print(textwrap.fill(mark, TEXT_WIDTH), style="bold red", soft_wrap=True)
+
+
+def has_random_weights(program: Program) -> bool:
+    """Whether the program's name says so."""
+    return RANDOM_SUFFIX in program.name
+
+
 def add_progress(parser: argparse.ArgumentParser) -> None:
     """The option that chooses a Narrator's mode."""
     parser.add_argument(
@@ -74,6 +102,20 @@ def remark(text: str) -> None:
     """One line on standard error, written in one piece: parties write from several threads."""
     sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
+
+
+def make_table(texts: Sequence[str], numbers: Sequence[str] = (), more_texts: Sequence[str] = ()) -> Table:
+    """A table without lines; numbers to the right. On a narrow terminal cells are folded, never cut."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for name in texts:
+        made.add_column(name, overflow="fold")
+    for name in numbers:
+        made.add_column(name, justify="right", overflow="fold")
+    for name in more_texts:
+        made.add_column(name, overflow="fold")
+    return made
 
 
 def write_json(value: Mapping[str, Any]) -> None:

@@ -8,7 +8,15 @@ from rich.table import Table
 
 from sottovoce import __version__
 from sottovoce.cli.classify import Result, Row, error_json
-from sottovoce.cli.output import CALIBRATED, INSECURE, count, milliseconds, per_party, printable, stdout_console
+from sottovoce.cli.output import (
+    count,
+    has_random_weights,
+    milliseconds,
+    per_party,
+    printable,
+    show_marks,
+    stdout_console,
+)
 from sottovoce.engine.protocols.table import find
 from sottovoce.serving.cost import RequestCost, add_costs
 
@@ -28,6 +36,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "model": program.name,
         "program": program.digest.hex(),
         "calibrated": program.calibrated,
+        "random_weights": has_random_weights(program),
         "protocol": setting.protocol,
         "security": _security(setting.protocol),
         "encrypted": result.encrypted if setting.remote else None,
@@ -45,9 +54,7 @@ def show(result: Result, *, with_scores: bool) -> None:
     console.print(_table(result, with_scores=with_scores))
     for line in _summary(result):
         console.print(line, soft_wrap=True)
-    for mark, applies in ((INSECURE, not result.encrypted), (CALIBRATED, result.program.calibrated)):
-        if applies:
-            console.print(mark, style="bold red", soft_wrap=True)
+    show_marks(console, result.program, encrypted=result.encrypted)
 
 
 def time_lines(cost: RequestCost, features_ms: float, *, remote: bool) -> list[str]:

@@ -74,6 +74,6 @@ def load_feature_code() -> None:
         import numpy as np
 
         from sottovoce.models.speech.audio import SAMPLE_RATE
-        from sottovoce.models.speech.features import extract_features
+        from sottovoce.models.speech.extract import extract_features
 
         extract_features([np.sin(np.arange(SAMPLE_RATE) / 10)])

@@ -1,54 +1,107 @@
-"""The authors' features: parity with their calls, the provable box, batches with bad recordings in them."""
+"""The feature sets: parity with librosa's own calls, the provable boxes, batches with bad recordings in them."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import librosa
 import numpy as np
 import pytest
 import soundfile
+from tests.signals import ADVERSARIAL, noise
 
-from sottovoce.engine.errors import AudioError
-from sottovoce.models.speech.audio import MAX_PEAK, SAMPLE_RATE, load_audio
-from sottovoce.models.speech.features import (
-    FEATURE_HIGH,
-    FEATURE_LOW,
-    N_MFCC,
-    derive_box,
-    extract_features,
-    mfcc40_mean,
-)
+from sottovoce.engine.errors import ConfigError
+from sottovoce.models.speech.audio import MAX_PEAK, SAMPLE_RATE, WINDOW, check_samples, load_audio
+from sottovoce.models.speech.features import FEATURE_SETS, FeatureSet, get_feature_set
+from sottovoce.models.speech.mfcc import CLIP_SAMPLES, FEATURE_HIGH, FEATURE_LOW, N_MFCC, derive_box, mfcc40_mean
+from sottovoce.models.speech.spectral import MEL_HIGH, SPECTRAL_HIGH, derive_mel_high
 
 FIXTURES = Path(__file__).with_name("fixtures")
 
 
-def _fixture_recording() -> np.ndarray:
+def _fixture_module() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_mfcc40", FIXTURES / "make_mfcc40.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return np.asarray(module.recording())
+    return module
 
 
-def _noise(seconds: float = 1.0, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, round(SAMPLE_RATE * seconds))
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The recording of the stored features, as it comes from its file."""
+    path = tmp_path_factory.mktemp("recording") / "sweep.wav"
+    soundfile.write(path, _fixture_module().recording(), 44_100, subtype="PCM_16")
+    return load_audio(path)
 
 
-def test_features_equal_the_stored_ones_of_the_authors_calls(tmp_path: Path) -> None:
-    path = tmp_path / "sweep.wav"
-    soundfile.write(path, _fixture_recording(), 44_100, subtype="PCM_16")
+def _compute(features: FeatureSet, samples: np.ndarray) -> np.ndarray:
+    return features.compute(check_samples(samples, SAMPLE_RATE))
+
+
+# ---- parity -------------------------------------------------------------------------------------------------------
+
+
+def test_features_equal_the_stored_ones_of_the_authors_calls(recording: np.ndarray) -> None:
     stored = json.loads((FIXTURES / "mfcc40.json").read_text())["mfcc40_mean"]
-    got = mfcc40_mean(load_audio(path))
+    got = mfcc40_mean(recording)
     assert got.shape == (N_MFCC,) and got.dtype == np.float64
     # float32 all the way: the last digits depend on the FFT of the machine.
     np.testing.assert_allclose(got, stored, rtol=0, atol=2e-3)
+    np.testing.assert_array_equal(FEATURE_SETS["mfcc40-mean"].compute(recording), got)
+
+
+def test_spectral_features_equal_the_stored_ones_of_librosas_calls(recording: np.ndarray) -> None:
+    stored = np.array(json.loads((FIXTURES / "feature_sets.json").read_text())["spectral162-mean"])
+    got = FEATURE_SETS["spectral162-mean"].compute(recording)
+    assert got.shape == (162,) and got.dtype == np.float64
+    np.testing.assert_allclose(got[13:33], stored[13:33], rtol=0, atol=2e-3)
+    others = np.r_[0:13, 33:162]
+    np.testing.assert_allclose(got[others], stored[others], rtol=1e-4, atol=2e-5)
+
+
+def test_frames_equal_the_stored_ones_of_librosas_calls(recording: np.ndarray) -> None:
+    stored = np.array(json.loads((FIXTURES / "feature_sets.json").read_text())["mfcc40-frames151"])
+    got = FEATURE_SETS["mfcc40-frames151"].compute(recording)
+    assert got.shape == (40, 151) and got.dtype == np.float64
+    frames = list(_fixture_module().FRAMES)
+    np.testing.assert_allclose(got[:, frames], stored.reshape(N_MFCC, -1), rtol=0, atol=2e-3)
+
+
+def test_a_clip_is_cut_at_its_end_and_padded_at_its_end() -> None:
+    features = FEATURE_SETS["mfcc40-frames151"]
+    long = noise(4.0).astype(np.float32)
+    np.testing.assert_array_equal(_compute(features, long), _compute(features, long[:CLIP_SAMPLES]))
+    short = _compute(features, long[:SAMPLE_RATE])
+    padded = np.concatenate([long[:SAMPLE_RATE], np.zeros(SAMPLE_RATE, dtype=np.float32)])
+    np.testing.assert_array_equal(_compute(features, padded), short)
+    # 43 hops to a second: the last window that hears it is centred 2 hops later.
+    assert short[0, :46].min() > short[0, 46:].max() and np.ptp(short[:, 46:], axis=1).max() == 0
+
+
+@pytest.mark.parametrize("signal", ["sweep", "DC", "click in silence", "long noise"])
+def test_spectral_features_are_librosas_defaults(signal: str) -> None:
+    samples = check_samples(ADVERSARIAL[signal], SAMPLE_RATE)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set", UserWarning)
+        chroma = librosa.feature.chroma_stft(y=samples)
+    parts = (
+        librosa.feature.zero_crossing_rate(samples),
+        chroma,
+        librosa.feature.mfcc(y=samples),
+        librosa.feature.rms(y=samples),
+        librosa.feature.melspectrogram(y=samples),
+    )
+    expected = np.concatenate([frames.mean(axis=1, dtype=np.float64) for frames in parts])
+    np.testing.assert_array_equal(FEATURE_SETS["spectral162-mean"].compute(samples), expected)
 
 
 def test_the_mean_is_over_time_and_not_over_coefficients() -> None:
-    samples = _noise().astype(np.float32)
+    samples = noise().astype(np.float32)
     frames = librosa.feature.mfcc(y=samples, sr=SAMPLE_RATE, n_mfcc=N_MFCC)
     np.testing.assert_array_equal(mfcc40_mean(samples), frames.mean(axis=1).astype(np.float64))
 
@@ -62,38 +115,27 @@ def test_arrays_at_another_rate_are_resampled_first() -> None:
     np.testing.assert_allclose(high[:3], low[:3], rtol=0, atol=5.0)
 
 
-def _impulse(at: int, size: int = SAMPLE_RATE, height: float = MAX_PEAK) -> np.ndarray:
-    samples = np.zeros(size)
-    samples[at] = height
-    return samples
+# ---- boxes --------------------------------------------------------------------------------------------------------
 
 
-_T = np.arange(SAMPLE_RATE)
-ADVERSARIAL = {
-    "click in silence": _impulse(SAMPLE_RATE // 2),
-    "click in a minute of silence": _impulse(1_000_000, 60 * SAMPLE_RATE, 1.1e-4),
-    "single sample in the shortest recording": _impulse(0, 2_048),
-    "faint click": _impulse(7, height=1.1e-4),
-    "DC": np.full(SAMPLE_RATE, MAX_PEAK),
-    "DC step": np.where(_T < 9_000, -MAX_PEAK, MAX_PEAK),
-    "slow square wave": MAX_PEAK * np.sign(np.sin(2 * np.pi * 25.5 * _T / SAMPLE_RATE) + 1e-9),
-    "square wave": MAX_PEAK * np.sign(np.sin(2 * np.pi * 440 * _T / SAMPLE_RATE) + 1e-9),
-    "Nyquist": MAX_PEAK * np.where(_T % 2, 1.0, -1.0),
-    "binary noise": MAX_PEAK * np.sign(_noise()),
-    "uniform noise": MAX_PEAK * _noise(),
-    "impulse train": np.where(_T % 512 == 0, MAX_PEAK, 0.0),
-    "low tone": MAX_PEAK * np.sin(2 * np.pi * 26 * _T / SAMPLE_RATE),
-    "high tone": MAX_PEAK * np.sin(2 * np.pi * 10_900 * _T / SAMPLE_RATE),
-    "half the bands": MAX_PEAK * np.sinc((_T - SAMPLE_RATE / 2) / 8),
-    "tone, then silence": np.where(_T < 2_048, MAX_PEAK * np.sin(_T / 9), 0.0),
-    "sweep": MAX_PEAK * np.sin(2 * np.pi * (_T / 4) ** 2 / SAMPLE_RATE),
-}
-
-
+@pytest.mark.parametrize("features", FEATURE_SETS.values(), ids=FEATURE_SETS)
 @pytest.mark.parametrize("signal", ADVERSARIAL)
-def test_no_signal_leaves_the_box(signal: str) -> None:
-    features = mfcc40_mean(ADVERSARIAL[signal])
-    assert np.all(features >= FEATURE_LOW) and np.all(features <= FEATURE_HIGH)
+def test_no_signal_leaves_the_box(signal: str, features: FeatureSet) -> None:
+    row = _compute(features, ADVERSARIAL[signal])
+    assert row.shape == features.row_shape and row.dtype == np.float64
+    values = row.reshape(features.input_shape)
+    assert np.all(values >= features.low) and np.all(values <= features.high)
+
+
+def test_no_tone_in_the_middle_of_a_band_leaves_the_box() -> None:
+    """Nothing concentrates power in one band as a square wave does: its fundamental exceeds the peak."""
+    t = np.arange(2 * WINDOW) / SAMPLE_RATE
+    features = FEATURE_SETS["spectral162-mean"]
+    for frequency in librosa.mel_frequencies(130, fmax=SAMPLE_RATE / 2)[1:-1:8]:
+        sine = np.sin(2 * np.pi * frequency * t)
+        for tone in (sine, np.sign(sine + 1e-9)):
+            values = _compute(features, MAX_PEAK * tone)
+            assert np.all(values >= features.low[0]) and np.all(values <= features.high[0])
 
 
 def test_the_box_is_the_derived_one_rounded_outwards_and_no_wider() -> None:
@@ -101,6 +143,24 @@ def test_the_box_is_the_derived_one_rounded_outwards_and_no_wider() -> None:
     assert np.all(low - FEATURE_LOW > 0.01) and np.all(FEATURE_HIGH - high > 0.01)
     assert low[0] - FEATURE_LOW[0] < 1 and FEATURE_HIGH[0] - high[0] < 1
     assert low[1:].min() - FEATURE_LOW[1] < 1 and FEATURE_HIGH[1] - high[1:].max() < 1
+    np.testing.assert_array_equal(np.ceil(derive_mel_high()), MEL_HIGH)
+
+
+def test_the_boxes_of_the_other_sets_are_made_of_these() -> None:
+    spectral, frames = FEATURE_SETS["spectral162-mean"], FEATURE_SETS["mfcc40-frames151"]
+    assert spectral.low.shape == spectral.high.shape == (1, 162) and frames.low.shape == frames.high.shape == (40, 151)
+    np.testing.assert_array_equal(spectral.low[0], [0] * 13 + FEATURE_LOW[:20].tolist() + [0] * 129)
+    np.testing.assert_array_equal(spectral.high[0], [1] * 13 + FEATURE_HIGH[:20].tolist() + [MAX_PEAK, *MEL_HIGH])
+    np.testing.assert_array_equal(frames.low - FEATURE_LOW[:, None], np.zeros((40, 151)))
+    np.testing.assert_array_equal(frames.high - FEATURE_HIGH[:, None], np.zeros((40, 151)))
+
+
+def test_the_bounds_of_the_spectral_features_are_nearly_reached() -> None:
+    features = FEATURE_SETS["spectral162-mean"]
+    reached = np.max([_compute(features, ADVERSARIAL[name]) for name in ("Nyquist", "DC", "square wave")], axis=0)
+    assert reached[0] > 0.96 and reached[1:13].max() > 0.99 and 0.98 < reached[33] / MAX_PEAK <= 1
+    narrow = _compute(features, ADVERSARIAL["square wave of a narrow band"])[34:] / MEL_HIGH
+    assert 0.3 < narrow.max() < 1
 
 
 def test_the_bounds_of_coefficient_0_are_nearly_reached() -> None:
@@ -110,37 +170,22 @@ def test_the_bounds_of_coefficient_0_are_nearly_reached() -> None:
 
 
 def test_the_box_cannot_be_written_to() -> None:
-    for box in (FEATURE_LOW, FEATURE_HIGH):
-        assert box.shape == (N_MFCC,) and box.dtype == np.float64
+    boxes = [side for features in FEATURE_SETS.values() for side in (features.low, features.high)]
+    for box in (FEATURE_LOW, FEATURE_HIGH, SPECTRAL_HIGH, *boxes):
+        assert box.dtype == np.float64
         with pytest.raises(ValueError, match="read-only"):
-            box[0] = 0.0
+            box[..., 0] = 0.0
 
 
-def test_one_bad_recording_does_not_lose_the_others(tmp_path: Path) -> None:
-    good = tmp_path / "good.wav"
-    soundfile.write(good, 0.5 * _noise(), SAMPLE_RATE)
-    (tmp_path / "empty.wav").write_bytes(b"")
-    recordings = [tmp_path / "empty.wav", good, np.zeros(SAMPLE_RATE), str(tmp_path / "none.wav"), _noise(seed=1)]
-    seen: list[tuple[int, str]] = []
-    batch = extract_features(iter(recordings), progress=lambda done, name: seen.append((done, name)))
-    assert batch.indices == (1, 4) and batch.names == (str(good), "array 4")
-    assert [(bad.index, bad.name) for bad in batch.failed] == [
-        (0, str(tmp_path / "empty.wav")),
-        (2, "array 2"),
-        (3, str(tmp_path / "none.wav")),
-    ]
-    assert all(
-        part in str(bad.error) for bad, part in zip(batch.failed, ("0 bytes", "silence", "no file"), strict=True)
-    )
-    assert all(isinstance(bad.error, AudioError) for bad in batch.failed)
-    np.testing.assert_array_equal(batch.features[0], mfcc40_mean(load_audio(good)))
-    np.testing.assert_array_equal(batch.features[1], mfcc40_mean(_noise(seed=1)))
-    assert [done for done, _ in seen] == [1, 2, 3, 4, 5]
-
-
-def test_a_batch_without_a_usable_recording_has_no_rows() -> None:
-    batch = extract_features([np.zeros(10)])
-    assert batch.features.shape == (0, N_MFCC) and len(batch.failed) == 1 and batch.indices == ()
+def test_an_unknown_feature_set_is_refused_with_the_names_there_are() -> None:
+    assert get_feature_set("mfcc40-mean") is FEATURE_SETS["mfcc40-mean"]
+    assert {name: row.row_shape for name, row in FEATURE_SETS.items()} == {
+        "mfcc40-mean": (40,),
+        "spectral162-mean": (162,),
+        "mfcc40-frames151": (40, 151),
+    }
+    with pytest.raises(ConfigError, match="expected one of mfcc40-mean, spectral162-mean, mfcc40-frames151, got 'x'"):
+        get_feature_set("x")
 
 
 def test_the_real_recordings_and_rows_lie_in_the_box(shared_data: Path) -> None:

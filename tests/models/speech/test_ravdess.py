@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
 
 from sottovoce.engine.errors import InputError
-from sottovoce.models.speech.ravdess import LABELS, RavdessName, parse_name
+from sottovoce.models.speech.corpora import Utterance, read_corpus
+from sottovoce.models.speech.corpora.ravdess import LABELS, parse
 
 
 def test_the_seven_fields_are_read_in_order() -> None:
-    parsed = parse_name(Path("/some/where/Actor_12/03-01-06-02-01-02-12.wav"))
-    assert parsed == RavdessName(3, 1, 6, 2, 1, 2, 12)
-    assert parsed.label == "fearful" and parsed.label_index == 5
+    path = Path("/some/where/Actor_12/03-01-06-02-01-02-12.wav")
+    assert parse(path) == Utterance(path, "fearful", "ravdess-12", "01", "strong", 2, "female")
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_the_seven_fields_are_read_in_order() -> None:
     ],
 )
 def test_emotion_codes_map_to_labels(code: int, label: str) -> None:
-    assert parse_name(f"03-01-{code:02d}-01-01-01-01.wav").label == label
-    assert LABELS[code - 1] == label
+    parsed = parse(PurePath(f"03-01-{code:02d}-01-01-01-01.wav"))
+    assert isinstance(parsed, Utterance) and parsed.label == LABELS[code - 1] == label
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,14 @@ def test_emotion_codes_map_to_labels(code: int, label: str) -> None:
 )
 def test_other_names_are_refused_with_the_field_that_does_not_fit(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse_name(name)
+        parse(PurePath(name))
 
 
 def test_the_real_file_names_give_the_stored_labels(shared_data: Path) -> None:
-    names = sorted(path.name for path in (shared_data / "ravdess" / "Actor_01").glob("*.wav"))
-    assert len(names) == 60
+    listing = read_corpus(shared_data / "ravdess" / "Actor_01")
+    assert listing.corpus.name == "ravdess" and len(listing.utterances) == 60 and listing.skipped == ()
+    assert {utterance.speaker for utterance in listing.utterances} == {"ravdess-01"}
     with np.load(shared_data / "ravdess" / "mfcc40_mean.npz", allow_pickle=False) as data:
         labels = data["y"][:60]
-    assert np.bincount([parse_name(name).label_index for name in names]).tolist() == np.bincount(labels).tolist()
+    got = np.bincount([LABELS.index(utterance.label) for utterance in listing.utterances])
+    assert got.tolist() == np.bincount(labels).tolist()
