@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sottovoce.engine import program as ir
+from sottovoce.engine.functions.maximum import max_pool_comparisons
 from sottovoce.models.compile import Compiled, LayerReport
 
 # (step, batch) -> (rounds, bytes sent by all parties). The step is None for the argmax over the logits.
@@ -113,7 +114,7 @@ def _row(step: ir.Step, batch: int, costs: StepCosts | None, proof: LayerReport 
         slope = step.slope * 2.0**-step.slope_bits if step.slope or step.slope_bits else None
         relus = math.prod(step.in_shape)
     elif isinstance(step, ir.MaxPool):
-        comparisons = step.out_shape[0] * _maximum_comparisons(step.pool, step.in_shape[1])
+        comparisons = step.out_shape[0] * max_pool_comparisons(step.pool, step.in_shape[1])
     if relus or isinstance(step, ir.MaxPool):
         compare_bits = step.compare_bits if isinstance(step, ir.Linear | ir.Relu | ir.MaxPool) else None
     return Row(
@@ -148,12 +149,3 @@ def _argmax(program: ir.Program, batch: int, costs: StepCosts | None) -> Row:
         rounds=rounds,
         bytes_sent=bytes_sent,
     )
-
-
-def _maximum_comparisons(pool: ir.Pool, time: int) -> int:
-    """One fewer than the elements of each window that lie inside the input."""
-    total = 0
-    for position in range(pool.out_time(time)):
-        start = position * pool.stride - pool.padding[0]
-        total += min(start + pool.kernel, time) - max(start, 0) - 1
-    return total

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from sottovoce.engine.program import MaxPool
-from sottovoce.engine.protocols.base import AShare, BShare, Protocol, Structural, pooled
+from sottovoce.engine.program import MaxPool, Pool
+from sottovoce.engine.protocols.base import AShare, BShare, Protocol, Structural
 
 A = TypeVar("A", bound=AShare)
 B = TypeVar("B", bound=BShare)
@@ -16,22 +16,81 @@ Z = TypeVar("Z")
 
 
 def max_pool(protocol: Protocol[A, B, W, Z], x: A, step: MaxPool) -> A:
-    """Window maxima over the last axis, max(a, b) = b + ReLU(a - b), ceil(log2(kernel)) levels.
+    """Window maxima over the last axis, max(a, b) = b + ReLU(a - b), in ceil(log2(kernel)) levels.
 
-    A window position in the padding is replaced by the nearest one inside the same window, which leaves the maximum.
+    Where windows overlap, what they share is compared once: with kernel = n * stride + rest, the maxima of blocks of
+    `stride` elements, then of n blocks in a row by doubling, then with the element behind them if there is one.
+    A window position in the padding is replaced by the nearest one inside, which every such window also holds, so that
+    the maximum stays. Only elements of one window are ever compared.
     """
-    pool = step.pool
-    time = x.shape[-1]
-    starts = np.arange(pooled(x.shape, pool)[-1]) * pool.stride - pool.padding[0]
-    index = np.clip(starts[:, None] + np.arange(pool.kernel)[None, :], 0, time - 1)
-    candidates = x.map(lambda v: v[..., index])
-    while (count := candidates.shape[-1]) > 1:
-        half, f = count // 2, candidates.frac_bits
-        a, b = candidates.map(_take(-1, 0, half)), candidates.map(_take(-1, half, 2 * half))
-        best = protocol.add(b, protocol.relu(protocol.sub(a, b), step.compare_bits, None, f))
-        rest = candidates.map(_take(-1, 2 * half, count))
-        candidates = best if count % 2 == 0 else protocol.concat([best, rest], axis=-1)
-    return candidates.map(lambda v: v[..., 0])
+    pool, time = step.pool, x.shape[-1]
+    windows = pool.out_time(time)
+
+    def gather(first: int, count: int, size: int) -> A:
+        """`size` elements in a row at `count` places, one stride apart, from `first` on: (…, count, size)."""
+        starts = np.arange(count) * pool.stride + first - pool.padding[0]
+        index = np.clip(starts[:, None] + np.arange(size), 0, time - 1)
+        return x.map(lambda v: v[..., index])
+
+    if not _is_shared(pool, windows):
+        return _maximum(protocol, gather(0, windows, pool.kernel), step)
+    whole, rest = divmod(pool.kernel, pool.stride)
+    runs = _maximum(protocol, gather(0, windows + whole - 1, pool.stride), step)
+    length = 1
+    while length < whole:
+        shift = min(length, whole - length)
+        count = runs.shape[-1] - shift
+        runs = _larger(protocol, runs.map(_take(-1, 0, count)), runs.map(_take(-1, shift, shift + count)), step)
+        length += shift
+    if rest:
+        behind = gather(whole * pool.stride, windows, 1).map(lambda v: v[..., 0])
+        runs = _larger(protocol, runs, behind, step)
+    return runs
+
+
+def max_pool_comparisons(pool: Pool, time: int) -> int:
+    """How many pairs `max_pool` compares in one channel of `time` positions."""
+    windows = pool.out_time(time)
+    return _shared_comparisons(pool, windows) if _is_shared(pool, windows) else windows * (pool.kernel - 1)
+
+
+def _is_shared(pool: Pool, windows: int) -> bool:
+    """Whether sharing saves comparisons and needs no more levels than each window alone."""
+    whole, rest = divmod(pool.kernel, pool.stride)
+    if whole < 2 or rest > 1 or _levels(pool.stride) + _levels(whole) + rest > _levels(pool.kernel):
+        return False
+    return _shared_comparisons(pool, windows) < windows * (pool.kernel - 1)
+
+
+def _shared_comparisons(pool: Pool, windows: int) -> int:
+    whole, rest = divmod(pool.kernel, pool.stride)
+    runs, length = windows + whole - 1, 1
+    total = runs * (pool.stride - 1)
+    while length < whole:
+        shift = min(length, whole - length)
+        runs, length = runs - shift, length + shift
+        total += runs
+    return total + windows * rest
+
+
+def _levels(count: int) -> int:
+    """ceil(log2(count))."""
+    return (count - 1).bit_length()
+
+
+def _maximum(protocol: Protocol[A, B, W, Z], x: A, step: MaxPool) -> A:
+    """Maxima over the last axis, as a tournament."""
+    while (count := x.shape[-1]) > 1:
+        half = count // 2
+        best = _larger(protocol, x.map(_take(-1, 0, half)), x.map(_take(-1, half, 2 * half)), step)
+        rest = x.map(_take(-1, 2 * half, count))
+        x = best if count % 2 == 0 else protocol.concat([best, rest], axis=-1)
+    return x.map(lambda v: v[..., 0])
+
+
+def _larger(protocol: Protocol[A, B, W, Z], a: A, b: A, step: MaxPool) -> A:
+    """max(a, b), elementwise."""
+    return protocol.add(b, protocol.relu(protocol.sub(a, b), step.compare_bits, None, a.frac_bits))
 
 
 def argmax_one_hot(protocol: Protocol[A, B, W, Z], x: A, compare_bits: int) -> B:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sottovoce.engine.functions.linear import linear
-from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool
+from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool, max_pool_comparisons
 from sottovoce.engine.program import Linear, MaxPool, Pool, TensorSpec
 from sottovoce.engine.protocols.base import pooled
 from sottovoce.engine.protocols.plain.protocol import Plain, PlainAShare
@@ -97,9 +97,11 @@ def _assert_linear(row: ProtocolRow, step: Linear, batch: int, rng: np.random.Ge
     assert_cost(outcome, totals)
 
 
-@pytest.mark.parametrize(
-    "pool", [Pool(2, 2), Pool(8, 8), Pool(3, 1, (1, 1)), Pool(5, 2, (2, 2)), Pool(7, 3, (0, 4)), Pool(1, 1)]
-)
+POOLS = [Pool(2, 2), Pool(8, 8), Pool(3, 1, (1, 1)), Pool(5, 2, (2, 2)), Pool(7, 3, (0, 4)), Pool(1, 1), Pool(2, 3)]
+POOLS += [Pool(4, 2, (3, 0)), Pool(5, 1, (4, 4)), Pool(9, 2, (8, 8)), Pool(6, 3, (0, 5)), Pool(16, 1, (15, 15))]
+
+
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("bits", [32, 48])
 def test_max_pool(row: ProtocolRow, pool: Pool, bits: int, rng: np.random.Generator) -> None:
     x = extremes(rng, (2, 3, 16), bits - 1)
@@ -115,6 +117,28 @@ def test_max_pool(row: ProtocolRow, pool: Pool, bits: int, rng: np.random.Genera
     totals = Totals(row.parties)
     max_pool(Tally(row.schedules, totals), ShapeShare(x.shape), step)
     assert_cost(outcome, totals)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_max_pool_compares_what_it_says_and_within_windows_only(pool: Pool) -> None:
+    """Element t is t: a comparison beyond a window, for which no range is proven, has too large a difference."""
+    compared: list[int] = []
+
+    class Counting(Plain):
+        def relu(self, x, compare_bits, pool, frac_bits):
+            compared.append(x.values.size)
+            assert np.abs(x.values.view(np.int64)).max(initial=0) < step.pool.kernel
+            return super().relu(x, compare_bits, pool, frac_bits)
+
+    x = np.arange(16, dtype=np.uint64).reshape(1, 1, 16)
+    step = MaxPool("max", (1, 16), (1, pool.out_time(16)), 0, pool, 32)
+    max_pool(Counting(), PlainAShare(x, 0), step)
+    assert sum(compared) == max_pool_comparisons(pool, 16) <= pool.out_time(16) * (pool.kernel - 1)
+    assert len(compared) == (pool.kernel - 1).bit_length()
+
+
+def test_overlapping_windows_share_comparisons() -> None:
+    assert [max_pool_comparisons(Pool(5, 2, (2, 2)), time) for time in (162, 81)] == [82 + 81 * 2, 42 + 41 * 2]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 8, 11, 40])
