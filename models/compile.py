@@ -9,7 +9,7 @@ leaves each activation at least 8 fraction bits (if that cannot be proven, at le
 features, activations, weights and slopes that make the error bound of a difference of two logits smallest. A wider m is
 not taken for accuracy: |z| < 2^62 is shared by an activation and the next layer's weights, so an activation of more
 than about 30 bits costs the weights more than it gains. The public program depends on the weights only through these
-scales, m, and whether a factor was negative before a maximum.
+scales, m, and whether affine maps have a negative factor before a maximum or change along time (docs/security.md).
 """
 
 from __future__ import annotations

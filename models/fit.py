@@ -30,6 +30,15 @@ def refusal(name: str, what: str, most: int, need: int, advice: str = OR_CALIBRA
     return RangeProofError(f"layer {name!r}: expected {what} of at most {most} bits, got {need} bits; {advice}")
 
 
+def check_frac_bits(name: str, frac_bits: int) -> None:
+    """Refuse a layer at a scale that a program cannot hold. Raises RangeProofError."""
+    if frac_bits > MAX_FRAC_BITS:
+        raise RangeProofError(
+            f"layer {name!r}: expected at most {MAX_FRAC_BITS} fraction bits, got {frac_bits}; "
+            "averages and leaky slopes add them: put a linear layer in between, or ask for fewer (input_frac_bits=)"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What scales may be chosen from.
@@ -126,14 +135,15 @@ class Products:
 def fit_linear(stage: Stage, products: Products, rules: Rules, cap: int, advice: str) -> Fit:
     """Scales for `stage` with at most `cap` activation bits. Raises RangeProofError, with the advice."""
     node, x = products.node, products.x
-    spare = 63 - math.frexp(products.largest)[1]  # the weights must be ring elements too, whatever they multiply
-    if spare < MIN_WEIGHT_BITS:
-        raise refusal(node.name, "weights", 64, 64 + MIN_WEIGHT_BITS - spare, "make the model's weights smaller")
+    growth_bits = math.ceil(math.log2(stage.growth)) if stage.last else 0
+    check_frac_bits(node.name, x.frac_bits + MIN_WEIGHT_BITS + growth_bits)
+    own = 63 - math.frexp(products.largest)[1]  # weights are ring elements too, whatever they multiply
+    if own < MIN_WEIGHT_BITS:
+        raise refusal(node.name, "weights", 64, 64 + MIN_WEIGHT_BITS - own, "make the model's weights smaller")
     size = products.magnitude(MAX_WEIGHT_BITS) * 2.0 ** -(x.frac_bits + MAX_WEIGHT_BITS)
     size = max(size, products.largest_bias, 2.0**-MAX_WEIGHT_BITS)
     limit = PRODUCT_LIMIT / (stage.growth if stage.last else 1)
-    spare = min(spare, MAX_FRAC_BITS - x.frac_bits - (math.ceil(math.log2(stage.growth)) if stage.last else 0))
-    room = min(math.floor(math.log2(limit / size)) - x.frac_bits, spare)
+    room = min(math.floor(math.log2(limit / size)) - x.frac_bits, own, MAX_FRAC_BITS - x.frac_bits - growth_bits)
     if room < MIN_WEIGHT_BITS:
         need = x.frac_bits + MIN_WEIGHT_BITS + math.ceil(math.log2(size * PRODUCT_LIMIT / limit)) + 1
         raise refusal(node.name, "a product", 63, max(need, 64), advice)

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 from sottovoce.engine import program as ir
-from sottovoce.engine.errors import ModelError, RangeProofError
-from sottovoce.engine.fixed import MAX_FRAC_BITS
+from sottovoce.engine.errors import ModelError
 from sottovoce.models import ranges
-from sottovoce.models.fit import PRODUCT_LIMIT, Fit, Products, Rules, fit_linear, refusal
+from sottovoce.models.fit import PRODUCT_LIMIT, Fit, Products, Rules, check_frac_bits, fit_linear, refusal
 from sottovoce.models.graph import Conv1d, Dense, LeakyRelu, MaxPool, Relu, Reshape, SumPool, Transpose, output_shape
 from sottovoce.models.ranges import Bounds
 from sottovoce.models.stages import Stage
@@ -104,7 +103,7 @@ def _without_weights(stage: Stage, x: Bounds, choices: tuple[int, ...], advice: 
         require(node.name, after.magnitude, advice)
         after = ranges.truncate(after, drop)
         window = None if stage.pool is None else _window(stage.pool)
-        _check_bits(node.name, after.frac_bits)
+        check_frac_bits(node.name, after.frac_bits)
         step: ir.Step = ir.Relu(
             node.name, in_shape, after.low.shape, after.frac_bits, m, window, numerator, bits, trunc_bits=drop
         )
@@ -114,7 +113,7 @@ def _without_weights(stage: Stage, x: Bounds, choices: tuple[int, ...], advice: 
         step = ir.MaxPool(node.name, in_shape, after.low.shape, after.frac_bits, _window(node), m)
     elif isinstance(node, SumPool):
         after = ranges.sum_pool(x, node)
-        _check_bits(node.name, after.frac_bits)
+        check_frac_bits(node.name, after.frac_bits)
         step = ir.SumPool(node.name, in_shape, after.low.shape, after.frac_bits, _window(node))
     elif isinstance(node, Reshape):
         after = ranges.reshape(x, output_shape(node, in_shape))
@@ -147,11 +146,6 @@ def _dyadic(slope: float, bits: int) -> tuple[int, int]:
     while bits and numerator % 2 == 0:
         numerator, bits = numerator // 2, bits - 1
     return numerator, bits
-
-
-def _check_bits(name: str, frac_bits: int) -> None:
-    if frac_bits > MAX_FRAC_BITS:
-        raise RangeProofError(f"layer {name!r}: expected at most {MAX_FRAC_BITS} fraction bits, got {frac_bits}")
 
 
 def _window(node: SumPool | MaxPool) -> ir.Pool:

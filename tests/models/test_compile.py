@@ -242,12 +242,88 @@ def test_a_model_that_may_overflow_is_refused_by_layer_with_the_bits():
         ((LeakyRelu("r", 0.3),), 2.0**25, "layer 'r': expected compared values of at most 32 bits, got 39 bits"),
         ((MaxPool("p", 2, 1, (1, 0)),), 2.0**25, "layer 'p': expected compared values of at most 32 bits, got 40 bits"),
         ((SumPool("p", 4, 1, (2, 1)),), 2.0**49, "layer 'p': expected values of at most 63 bits, got 65 bits"),
-        ((Affine("a", np.full((1, 4), 2.0**60), np.zeros(1)), Relu("r")), 1.0, "layer 'a': expected a product"),
+        ((Affine("a", np.full((1, 4), 2.0**50), np.zeros(1)), Relu("r")), 1.0, "layer 'a': expected a product"),
     ],
 )
 def test_every_kind_of_layer_is_refused_by_name_with_the_bits_and_what_to_do(nodes, size, words):
-    with pytest.raises(RangeProofError, match=words + r".*smaller input box.*\(calibrate=, --calibrated\)"):
+    with pytest.raises(RangeProofError, match=words + r".*smaller input box"):
         compile_graph(simple(*nodes, *head(4), low=(-size,), high=(size,)), compare_bits=32)
+
+
+def test_calibration_is_advised_only_where_it_helps():
+    """It narrows linear layers and what follows them; not what comes before, and not twice."""
+    linear = Conv1d("c", np.full((1, 1, 1), 2.0**40), np.zeros(1))
+    box = {"low": (-(2.0**25),), "high": (2.0**25,)}
+    for nodes, options, helps in (
+        ((Relu("r"), linear), {}, False),
+        ((linear, LeakyRelu("r")), {}, True),
+        ((linear, LeakyRelu("r")), {"calibrate": np.full((1, 1, 4), 2.0**25)}, False),
+        ((SumPool("p", 4, 1), Reshape("f"), Dense("d", np.full((2, 1), 2.0**40), np.zeros(2))), {}, True),
+    ):
+        tail = () if isinstance(nodes[-1], Dense) else head(4)
+        with pytest.raises(RangeProofError, match="smaller input box") as caught:
+            compile_graph(simple(*nodes, *tail, **box), compare_bits=32, **options)
+        assert ("--calibrated" in str(caught.value)) == helps
+
+
+def test_calibration_reaches_the_argmax_over_an_only_layer(rng):
+    """Pairs of logits are trusted to differ by no more than their calibrated ranges do."""
+    weight = rng.choice([-1e3, 1e3], (2, 40))
+    graph = simple(Reshape("f"), Dense("d", weight, np.zeros(2)), shape=(1, 40), low=(-1e12,), high=(1e12,))
+    samples = rng.normal(size=(50, 1, 40))
+    with pytest.raises(RangeProofError, match=r"layer 'd'.*--calibrated"):
+        compile_graph(graph)
+    compiled = compile_graph(graph, calibrate=samples)
+    assert compiled.program.calibrated and compiled.report.layers[-1].calibrated
+    error = logits(compiled, samples) - evaluate(graph, samples)
+    assert np.ptp(error, axis=1).max() <= compiled.report.margin_bound
+
+
+def test_a_model_without_a_linear_layer_is_told_what_is_wrong_with_it():
+    with pytest.raises(ModelError, match="number of labels: expected 2 to 1024, got 1"):
+        compile_graph(simple(Reshape("f"), labels=1, shape=(1, 1)))
+
+
+@pytest.mark.parametrize("box", [0.0, 1e-9])
+def test_weights_that_meet_small_values_only_still_fit_the_ring(box):
+    compiled = compile_graph(simple(*head(4, 1e12), low=(-box,), high=(box,)))
+    assert compiled.report.layers[-1].weight_frac_bits < 24
+    error = logits(compiled, np.full((1, 1, 4), box)) - evaluate(simple(*head(4, 1e12)), np.full((1, 1, 4), box))
+    assert abs(error).max() <= max(compiled.report.logit_errors)
+
+
+@pytest.mark.parametrize("weight", [2.0**53, 1e300, 1e308])
+@pytest.mark.parametrize("where", ["weight", "bias"])
+def test_numbers_that_no_ring_element_holds_are_refused_by_layer(weight, where):
+    weights = {"weight": np.ones((1, 1, 1)), "bias": np.zeros(1)}
+    weights[where] = np.full_like(weights[where], weight)
+    with pytest.raises(
+        RangeProofError, match=r"layer 'c': expected weights of at most 64 bits, got (65|1008|1035) bits"
+    ):
+        compile_graph(simple(Conv1d("c", **weights), Relu("r"), *head(4)))
+
+
+def test_a_box_and_a_factor_beyond_all_numbers_are_refused():
+    with pytest.raises(RangeProofError, match=r"layer 'input': .*at most 63 bits, got 1037 bits"):
+        compile_graph(simple(*head(4), low=(-1e308,), high=(1e308,)))
+    with pytest.raises(ModelError, match="layer 'out': expected finite real weights"):
+        compile_graph(simple(*head(4, 1e200), Affine("a", np.full(2, 1e200), np.zeros(2))))
+
+
+def test_more_fraction_bits_than_a_program_holds_are_not_called_a_large_value():
+    nodes = [LeakyRelu(f"r{i}", 0.0625) for i in range(12)]
+    with pytest.raises(RangeProofError, match=r"layer 'out': expected at most 62 fraction bits, got 70; averages and"):
+        compile_graph(simple(*nodes, *head(4)))
+
+
+@pytest.mark.parametrize("slope", [1.3, -2.7, 100.3, 65535.9, -65535.9, 2 - 2.0**-40])
+def test_a_steep_slope_has_the_bits_that_a_program_can_hold(rng, slope):
+    graph = simple(Conv1d("c", np.ones((1, 1, 1)), np.zeros(1)), LeakyRelu("r", slope), *head(4))
+    compiled = compile_graph(graph)
+    leaky = compiled.program.steps[1]
+    assert abs(leaky.slope) <= 2**30 and abs(leaky.slope * 2.0**-leaky.slope_bits - slope) <= 2.0**-29 * abs(slope)
+    x = rng.uniform(-1, 1, (50, 1, 4))
+    assert np.ptp(logits(compiled, x) - evaluate(graph, x), axis=1).max() <= compiled.report.margin_bound
 
 
 def test_a_slope_that_no_program_can_hold_is_refused():
@@ -415,7 +491,7 @@ def test_explain_takes_costs_from_a_model_of_them(random_graph):
 def test_explain_counts_comparisons_of_maxima():
     nodes = (Conv1d("c", np.ones((2, 1, 1)), np.zeros(2)), MaxPool("p", 3, 2, (1, 1)), *head(4))
     found = explain(compile_graph(simple(*nodes)), batch=5)
-    assert found.rows[1].comparisons == 2 * (1 + 2) * 5  # windows of 2 and of 3 elements
+    assert found.rows[1].comparisons == 2 * (2 + 2) * 5  # two windows of 3; a position in the padding is compared too
 
 
 def test_explain_names_the_new_layers_and_counts_them():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -151,6 +153,46 @@ def test_a_long_name_leaves_room_for_what_is_put_beside_it(model, rng):
     before = model(Affine("a" * 64, rng.normal(size=(2, 12)), np.zeros(1)), conv(rng))
     after, _ = rewrites.rewrite(before)
     assert max(len(node.name) for node in after.nodes) == 64
+
+
+def test_layers_that_are_put_in_get_new_names(rng):
+    """Long names that are the same but for their ends, and a layer that has the name already."""
+    long = "a" * 63
+    maps = [Affine(name, rng.normal(size=SHAPE), np.zeros(1)) for name in (f"{long}x", f"{long}y", f"{long[:-2]}.in")]
+    many = tuple(node for i, m in enumerate(maps) for node in (m, LeakyRelu(f"r{i}", 0.5)))
+    for nodes, classes in ((many, 24), ((AvgPool("p", 3, 3), Relu("p.mean")), 8)):
+        labels = tuple(f"class {i}" for i in range(classes))
+        before = Graph("m", SHAPE, (*nodes, Reshape("f")), labels, (-3.0,), (3.0,))
+        after, _ = rewrites.rewrite(before)
+        assert max(len(node.name) for node in after.nodes) <= 64
+        same(rng, before, after)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
+def test_folding_computes_in_double_precision_whatever_the_weights_are(rng, dtype):
+    """As evaluate does: no product is rounded to single precision, none of bytes wraps."""
+
+    def numbers(*shape):
+        return (rng.normal(size=shape) * 40).astype(dtype)
+
+    dense, conv = (Dense("d", numbers(5, 24), numbers(5)), Conv1d("c", numbers(2, 2, 3), numbers(2), padding=(1, 1)))
+    maps = [
+        Affine(name, numbers(*shape), numbers(*shape)) for name, shape in (("a", (2, 1)), ("b", SHAPE), ("e", (5,)))
+    ]
+    nodes = (
+        conv,
+        *maps[:2],
+        Relu("r"),
+        *(replace(m, name=m.name * 2) for m in maps[1::-1]),
+        Reshape("f"),
+        dense,
+        maps[2],
+    )
+    before = Graph("m", SHAPE, nodes, tuple("abcde"), (-3.0,), (3.0,))
+    x = rng.normal(size=(5, *SHAPE))
+    expected = evaluate(before, x, np.longdouble)
+    found = evaluate(rewrites.rewrite(before)[0], x, np.longdouble)
+    assert abs(found - expected).max() <= 1e-13 * abs(expected).max()
 
 
 def test_average_over_a_power_of_two_is_a_sum_with_a_divisor(model, rng):
