@@ -27,7 +27,7 @@ from rich.table import Table
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
 from sottovoce.engine.transport.tls import Identity, load_tls
 from sottovoce.kernels.warmup import warm_up
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.zoo import MODELS, build, list_models, random_weights
 from sottovoce.serving.client import RemoteCluster

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sottovoce.engine.cost import predict_cost
 from sottovoce.engine.protocols.table import find
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.explain import explain
 from sottovoce.models.zoo import MODELS, build, random_weights
 

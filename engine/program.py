@@ -1,7 +1,7 @@
 """The compiled program: what the computing parties know about a model.
 
 Everything here is **public** to Alice, Bob and all parties: shapes, scales, comparison widths, the declared input
-box, the label names. No weight and no quantity derived from one is in it. `models.compile` makes programs;
+box, the label names. No weight and no quantity derived from one is in it. `models.compiler` makes programs;
 `engine.session` runs them. A program travels as canonical JSON and is named by the SHA-256 of those bytes, which
 every handshake compares.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sottovoce.engine import program as ir
 from sottovoce.engine.functions.maximum import max_pool_comparisons
-from sottovoce.models.compile import Compiled, LayerReport
+from sottovoce.models.compiler.compile import Compiled, LayerReport
 
 # (step, batch) -> (rounds, bytes sent by all parties). The step is None for the argmax over the logits.
 StepCosts = Callable[[ir.Step | None, int], tuple[int, int]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ def load_model(
     says nothing: its labels, the feature set that it was trained on, the box that every input lies in.
     Raises ModelError, or ConfigError for an unknown feature set.
     """
+    labels = None if labels is None else _labels(labels)
     if isinstance(source, str) and source in MODELS:
         built = build(source, weights, labels=None if weights is None else labels)
         return _with(built, labels, features, input_low, input_high)
@@ -52,7 +53,7 @@ def load_model(
 
     graph = import_onnx(
         content,
-        labels=None if labels is None else _labels(labels),
+        labels=labels,
         features=features,
         input_low=input_low,
         input_high=input_high,
@@ -108,7 +109,7 @@ def _with(
     _check_features(graph, features)
     return replace(
         graph,
-        labels=graph.labels if labels is None else _labels(labels),
+        labels=graph.labels if labels is None else tuple(labels),
         features=graph.features if features is None else features,
         input_low=graph.input_low if low is None else _side(low),
         input_high=graph.input_high if high is None else _side(high),
@@ -132,11 +133,16 @@ def _check_features(graph: Graph, name: str | None) -> None:
 def _labels(labels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(labels, str):
         raise ModelError(f"labels: expected a sequence of texts, got one text {labels!r}")
+    if not isinstance(labels, Iterable):
+        raise ModelError(f"labels: expected a sequence of texts, got {type(labels).__name__}")
     return tuple(str(label) for label in labels)
 
 
 def _side(side: Side) -> tuple[float, ...]:
-    values = np.asarray(side)
+    try:
+        values = np.asarray(side)
+    except ValueError:  # rows of different lengths
+        values = np.asarray(None)
     if values.dtype.kind not in "fiu":
         raise ModelError(f"input box: expected a number or one for each feature, got {type(side).__name__}")
     return tuple(float(value) for value in values.reshape(-1))

@@ -13,7 +13,7 @@ import onnxruntime
 from sottovoce.engine.cost import predict_cost
 from sottovoce.engine.program import OutputKind
 from sottovoce.engine.protocols.table import find
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import Graph

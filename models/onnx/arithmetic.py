@@ -105,7 +105,7 @@ def _negate(call: Call) -> Value:
 
 def _power(call: Call) -> Value:
     data = call.data()
-    if call.scalar(1) != 1.0:
+    if call.scalar(1) != 1.0 or call.constant(1).ndim > data.rank:
         raise call.refuse("powers of data cannot be imported: use ReLU or LeakyReLU as the non-linear function")
     return data
 
@@ -128,6 +128,10 @@ def _prelu(call: Call) -> Value:
     data, slopes = call.data(), call.weights(1)
     if not slopes.size or not bool(np.all(slopes == slopes.flat[0])):
         raise call.refuse("its slopes differ: use one slope for all channels (LeakyReLU, or PReLU(1))")
+    shape = (1, *data.index.shape[data.merged :])
+    pairs = zip(slopes.shape[::-1], shape[::-1], strict=False)
+    if slopes.ndim > len(shape) or any(size > 1 and dim == 1 for size, dim in pairs):
+        raise call.refuse(f"expected slopes that broadcast to {('batch', *shape[1:])}, got {slopes.shape}")
     return _activation(call, data, lambda name: LeakyRelu(name, float(slopes.flat[0])))
 
 

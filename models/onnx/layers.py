@@ -59,7 +59,10 @@ def windows_of(call: Call, sizes: tuple[int, ...], kernels: tuple[int, ...]) -> 
         before, after = (pads[axis], pads[axis + rank]) if auto == "NOTSET" else (0, 0)
         window = Window(kernels[axis], strides[axis], dilations[axis], (before, after))
         if auto.startswith("SAME"):
-            total = max((-(-size // window.stride) - 1) * window.stride + window.span - size, 0)
+            total = (-(-size // window.stride) - 1) * window.stride + window.span - size
+            if total < 0 and call.op != "Conv":  # runtimes differ: some cut the data at both ends, some refuse
+                raise call.refuse(f"{auto} with a stride of {window.stride} and a smaller window: name the pads")
+            total = max(total, 0)
             less, more = total // 2, total - total // 2
             both = (less, more) if auto == "SAME_UPPER" else (more, less)
             window = Window(window.kernel, window.stride, window.dilation, both)

@@ -187,9 +187,10 @@ def _pad(call: Call) -> Value:
 def _expand(call: Call) -> Value:
     data, target = call.data(), call.integers(1, open_batch=True)
     full = (1, *data.index.shape)
-    if len(target) > len(full) or any(
-        dim not in (1, size) and not (place == 0 and call.is_batch(dim))
-        for place, (dim, size) in enumerate(zip(target, full[len(full) - len(target) :], strict=True))
+    first = len(full) - len(target)  # axis that the target's first number stands for
+    if first < 0 or any(
+        dim not in (1, size) and not (axis == 0 and call.is_batch(dim))
+        for axis, (dim, size) in enumerate(zip(target, full[first:], strict=True), first)
     ):
         raise call.refuse("it repeats data, which no layer of a chain does: feed the longer tensor as features")
     return data

@@ -27,6 +27,7 @@ from sottovoce.models.onnx.tensors import FLOATS, to_array, type_name
 from sottovoce.models.speech.features import FeatureSet
 
 MIN_OPSET = 7
+STANDARD = ("", "ai.onnx")  # domain of the standard operators
 MAX_FILE_NODES = 1 << 14
 MAX_CONSTANTS = 1 << 26  # elements of all constants that are used, together
 MAX_VIEWS = 1 << 28  # elements of all views of data, together
@@ -59,6 +60,8 @@ class Walk:
             if tensor.name in self._tensors:
                 raise ModelError(f"{where}: tensor {tensor.name[:80]!a}: expected one of this name, got two")
             self._tensors[tensor.name] = tensor
+        if any(function.domain in STANDARD for function in model.functions):
+            raise ModelError(f"{where}: it defines standard operators anew: {DOMAIN}")
         if len(self._graph.sparse_initializer):
             raise ModelError(f"{where}: expected dense weights, got sparse ones")
         inputs = [value for value in self._graph.input if value.name not in self._tensors]
@@ -82,11 +85,15 @@ class Walk:
         return self._end()
 
     def _apply_all(self, needed: set[str]) -> None:
-        for number, proto in enumerate(self._graph.node, 1):
-            if not needed.isdisjoint(proto.output):
-                value = self._apply(proto, number)
-                self._charge(value)
-                self._values[proto.output[0]] = value
+        steps = [(n, proto) for n, proto in enumerate(self._graph.node, 1) if not needed.isdisjoint(proto.output)]
+        last_reader = {name: number for number, proto in steps for name in proto.input}
+        for number, proto in steps:
+            value = self._apply(proto, number)
+            self._charge(value)
+            for name in proto.input:  # what nobody reads any more need not stay in memory
+                if last_reader[name] == number:
+                    self._values.pop(name, None)
+            self._values[proto.output[0]] = value
 
     def _end(self) -> Chain:
         """The chain, which must now give the graph's output."""
@@ -128,7 +135,7 @@ class Walk:
         sources = [name if name in self._tensors else "" for name in proto.input]
         attributes = {attribute.name: attribute for attribute in proto.attribute}
         call = Call(proto, number, [], sources, attributes, self._chain, self._opset, self._batch)
-        if proto.domain not in ("", "ai.onnx"):
+        if proto.domain not in STANDARD:
             raise call.refuse(WORKS_INSTEAD.get(proto.op_type, f"domain {proto.domain[:80]!a}: {DOMAIN}"))
         call = replace(call, inputs=[self._value(name, call) if name else None for name in proto.input])
         on_data = proto.op_type != "Shape" and any(isinstance(value, Data) for value in call.inputs)
@@ -189,7 +196,7 @@ def _names(values: Sequence[onnx.ValueInfoProto]) -> list[str]:
 
 def _opset(model: onnx.ModelProto, where: str) -> int:
     """Version of the standard operators."""
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
     newest = onnx.defs.onnx_opset_version()
     if len(versions) != 1 or not MIN_OPSET <= versions[0] <= newest:
         raise ModelError(

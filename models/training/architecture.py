@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sottovoce.engine.errors import ModelError
+from sottovoce.models.compiler.rewrites import fold_affine_forward
 from sottovoce.models.graph import (
     Affine,
     AvgPool,
@@ -26,7 +27,6 @@ from sottovoce.models.graph import (
     SumPool,
     Transpose,
 )
-from sottovoce.models.rewrites import fold_affine_forward
 from sottovoce.models.training.recipe import Recipe
 
 Float = npt.NDArray[np.float64]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from sottovoce.engine.errors import ModelError
 from sottovoce.models.graph import Graph
 from sottovoce.models.zoo.layers import Array
@@ -31,7 +33,9 @@ def build(
     shapes = model.shapes(len(names))
     if isinstance(weights, Mapping):
         check_weights(f"model {name!r}", weights, shapes)
-        return model.graph(weights, names)
+        return model.graph({key: np.asarray(values) for key, values in weights.items()}, names)
+    if not isinstance(weights, str | os.PathLike | None):
+        raise ModelError(f"weights: expected an npz file or arrays by name, got {type(weights).__name__}")
     if weights is None and names != model.labels:
         raise ModelError(f"model {name!r}: expected weights for these labels, got none. {_how_to(name)}")
     return model.graph(load_weights(trained_weights(name) if weights is None else weights, shapes), names)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         SottovoceError,
         TransportError,
     )
-    from sottovoce.models.compile import compile_graph
+    from sottovoce.models.compiler.compile import compile_graph
     from sottovoce.models.graph import Graph
     from sottovoce.models.load import load_model
     from sottovoce.models.onnx import export_onnx
@@ -86,7 +86,7 @@ _HOME = MappingProxyType(
         "Graph": "models.graph",
         "PartialResultError": "serving.results",
         "Prediction": "serving.results",
-        "compile_graph": "models.compile",
+        "compile_graph": "models.compiler.compile",
         "export_onnx": "models.onnx",
         "extract_features": "models.speech.extract",
         "list_models": "models.zoo",

@@ -20,7 +20,7 @@ from sottovoce.engine.errors import SottovoceError
 from sottovoce.engine.program import OutputKind
 from sottovoce.engine.transport.certificates import create_certificates
 from sottovoce.engine.transport.tls import load_tls
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.graph import Dense, Graph, Reshape
 from sottovoce.models.onnx import export_onnx
 from sottovoce.models.speech.demo_clip import demo_clip_path

@@ -95,6 +95,7 @@ def test_every_error_has_its_status(error: errors.SottovoceError, status: int) -
     ("error", "status", "text"),
     [
         (errors.ConfigError("two\nlines"), 2, "sottovoce: error: two lines\n"),
+        (errors.ModelError("\x1b[31mred"), 2, "sottovoce: error: \\x1b[31mred\n"),
         (FileExistsError(17, "File exists", "a\nb"), 2, "sottovoce: error: explain: File exists: a\\nb\n"),
         (KeyboardInterrupt(), 130, "sottovoce: interrupted\n"),
         (KeyError("name"), 70, "sottovoce: internal error: KeyError: 'name' (SOTTOVOCE_DEBUG=1 shows where)\n"),
@@ -145,7 +146,7 @@ def test_output_that_cannot_be_written_is_status_2(arguments: list[str], what: s
 def test_the_public_names_are_those_of_the_rooms() -> None:
     assert sottovoce.Classifier is importlib.import_module("sottovoce.serving.classifier").Classifier
     assert sottovoce.load_cluster is importlib.import_module("sottovoce.serving.cluster").load_cluster
-    assert sottovoce.compile_graph is importlib.import_module("sottovoce.models.compile").compile_graph
+    assert sottovoce.compile_graph is importlib.import_module("sottovoce.models.compiler.compile").compile_graph
     assert sottovoce.AsyncClassifier is importlib.import_module("sottovoce.serving.aio").AsyncClassifier
     assert sottovoce.load_model is importlib.import_module("sottovoce.models.load").load_model
     tree = {name for name, value in vars(errors).items() if isinstance(value, type)}

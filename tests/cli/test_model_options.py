@@ -24,6 +24,12 @@ Tone = Callable[[str, float], Path]
 LABELS = ("a", "b", "c")
 
 
+def encrypted(archive: bytes) -> bytes:
+    """A zip archive whose first member says that it is encrypted."""
+    flags = archive.index(b"PK\x01\x02") + 8
+    return archive[:6] + b"\x01" + archive[7:flags] + b"\x01" + archive[flags + 1 :]
+
+
 @pytest.fixture
 def onnx_file(tmp_path: Path) -> Path:
     """tiny with three labels."""
@@ -139,6 +145,7 @@ def test_calibration_on_a_folder_of_recordings(command: RunCommand, onnx_file: P
         (lambda path: path.write_bytes(saved(np.zeros((3, 7)))), "got shape (3, 7)"),
         (lambda path: path.write_bytes(saved(a=np.zeros(1), b=np.zeros(1))), "one named features, got a, b"),
         (lambda path: path.write_bytes(saved(np.array([{}]))), "expected an npy or npz file"),
+        (lambda path: path.write_bytes(encrypted(saved(a=np.zeros(1)))), "expected an npy or npz file"),
         (lambda path: path.mkdir(), "expected recordings, got none"),
         (lambda path: None, "No such file"),
     ],
@@ -193,6 +200,8 @@ def test_options_reach_another_process_unchanged(onnx_file: Path, monkeypatch: p
     assert Path(again.model) == onnx_file
     assert again.labels == ("x", "y", "z") and again.features == "mfcc40-mean"
     assert again.box == [-0.1, 1e-07] and math.copysign(1, again.box[0]) < 0
+    tiny_box = parse(*model.forward_model_options(parse("tiny", "--box", "-0.000001", "1e30")))
+    assert tiny_box.box == [-1e-6, 1e30]
     again = parse(*model.forward_model_options(parse("tiny", "--random-weights", 4)))
     assert (again.model, again.random_weights) == ("tiny", 4)
     assert model.forward_model_options(parse()) == []

@@ -13,7 +13,7 @@ from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.prg import CIPHERS
 from sottovoce.engine.protocols.table import PROTOCOLS, find
 from sottovoce.engine.session import Output, chunks, join_output, run_plain
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import (

@@ -16,7 +16,7 @@ from pathlib import Path
 import atheris
 import numpy as np
 
-import sottovoce.models.compile
+import sottovoce.models.compiler.compile
 import sottovoce.models.evaluate
 import sottovoce.models.speech.features  # noqa: F401  # before the next block: only the importer is instrumented
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from sottovoce.engine.errors import ModelError, SottovoceError
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import Graph
 from sottovoce.models.onnx import export_onnx, import_onnx

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +117,23 @@ def test_sample_features_take_rows_and_clips() -> None:
     ):
         with pytest.raises(ModelError, match=f"^here: .*{message}"):
             sample_features(bad, graph, where="here")
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"labels": 5}, "labels: expected a sequence of texts"),
+        ({"weights": 5}, "weights: expected an npz file or arrays by name, got int"),
+        ({"input_low": [[1.0, 2.0], [3.0]]}, "input box: expected a number"),
+    ],
+)
+def test_what_is_of_another_kind_is_a_model_error(given: dict[str, Any], match: str) -> None:
+    with pytest.raises(ModelError, match=match):
+        load_model("tiny", **{"weights": random_weights("tiny", 0), **given})
+
+
+def test_weights_may_be_lists() -> None:
+    arrays = random_weights("tiny", 0)
+    x = np.random.default_rng(0).normal(0, 50, (2, 1, 40))
+    as_lists = load_model("tiny", weights={name: values.tolist() for name, values in arrays.items()})
+    np.testing.assert_array_equal(evaluate(as_lists, x), evaluate(build("tiny", arrays), x))

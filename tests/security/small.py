@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.graph import AvgPool, Conv1d, Dense, Graph, Relu, Reshape
 

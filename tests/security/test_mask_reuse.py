@@ -19,7 +19,7 @@ from sottovoce.engine.prg import KeyStream
 from sottovoce.engine.protocols.rep3 import share as rep3_share
 from sottovoce.engine.session import run_plain
 from sottovoce.engine.transport.certificates import create_certificates
-from sottovoce.models.compile import Compiled
+from sottovoce.models.compiler.compile import Compiled
 from tests.conformance.operations import OPERATIONS
 from tests.security.broken import RepeatingStream
 from tests.security.small import small_batch, small_model

@@ -29,7 +29,7 @@ from sottovoce.engine.transport.handshake import PairKey
 from sottovoce.engine.transport.memory import memory_mesh
 from sottovoce.engine.transport.mesh import MeshLane
 from sottovoce.engine.transport.tls import load_tls
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.speech.audio import check_samples
 from sottovoce.models.speech.extract import FeatureBatch

@@ -27,7 +27,7 @@ import pytest
 
 from sottovoce.engine.session import run_plain
 from sottovoce.engine.transport.certificates import create_certificates
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.speech.audio import load_audio
 from sottovoce.models.speech.features import mfcc40_mean

@@ -21,7 +21,7 @@ import numpy as np
 from sottovoce.cli import app
 from sottovoce.cli.output import stdout_console
 from sottovoce.kernels.warmup import warm_up
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.graph import Dense, Graph, Reshape
 from sottovoce.models.speech.demo_clip import demo_clip_path
 from sottovoce.models.speech.extract import extract_features

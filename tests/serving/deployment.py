@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.transport.tls import TlsContexts
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.graph import Conv1d, Dense, Graph, Relu, Reshape
 from sottovoce.serving.cluster import Cluster, free_addresses

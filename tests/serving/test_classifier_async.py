@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sottovoce.engine.errors import ConfigError, FeatureError, InputError, PeerClosedError
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.speech.demo_clip import demo_clip_path
 from sottovoce.serving.aio import AsyncClassifier
 from sottovoce.serving.classifier import Classifier, PartialResultError

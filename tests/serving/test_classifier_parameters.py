@@ -88,6 +88,7 @@ def test_repr_shows_parameters_and_no_contents() -> None:
 @pytest.mark.parametrize(
     ("parameters", "kind", "message"),
     [
+        ({"deadline_s": float("nan")}, ConfigError, "deadline_s: expected a number of seconds above 0, got nan"),
         ({"batch_size": 0}, ConfigError, "batch_size: expected a whole number of at least 1, got 0"),
         ({"jobs": 1.5}, ConfigError, "jobs: expected a whole number"),
         ({"certificates": "certs"}, ConfigError, "expected cluster= with them"),

@@ -19,7 +19,7 @@ from sottovoce.engine.errors import SottovoceError, TransportError
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
 from sottovoce.engine.transport.tls import Identity, TlsContexts, load_tls
 from sottovoce.kernels.warmup import warm_up
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.graph import Conv1d, Dense, Graph, Relu, Reshape
 from sottovoce.serving.client import RemoteCluster
 from sottovoce.serving.cluster import Cluster, free_addresses

@@ -31,7 +31,7 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile and deploy."""
     cluster, tls = load_role(args, "owner")
-    from sottovoce.models.compile import compile_graph
+    from sottovoce.models.compiler.compile import compile_graph
     from sottovoce.serving.owner import deploy
 
     remark(f"opens the weights of {args.model or DEFAULT_MODEL}")

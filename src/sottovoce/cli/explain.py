@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sottovoce.engine.program import Program, Step
     from sottovoce.engine.protocols.table import ProtocolRow
-    from sottovoce.models.compile import Compiled, LayerReport
+    from sottovoce.models.compiler.compile import Compiled, LayerReport
     from sottovoce.models.explain import Explanation, Row, StepCosts
 
 PUBLIC = (
@@ -54,7 +54,7 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile and explain."""
     from sottovoce.engine.cost import predict_cost
-    from sottovoce.models.compile import compile_graph
+    from sottovoce.models.compiler.compile import compile_graph
     from sottovoce.models.explain import explain
 
     row = find_protocol(args.protocol)

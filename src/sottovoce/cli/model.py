@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def forward_model_options(args: argparse.Namespace) -> list[str]:
             continue
         forwarded.append(f"--{name.replace('_', '-')}")
         if name == "box":
-            forwarded += [f"{side:.17g}" for side in value]
+            forwarded += [format(Decimal(side), "f") for side in value]  # argparse takes -1e-05 for an option
         else:
             forwarded.append(",".join(value) if name == "labels" else _absolute(str(value)))
     return forwarded
@@ -78,7 +79,8 @@ def load_graph(args: argparse.Namespace) -> Graph:
     from sottovoce.models.load import load_model
     from sottovoce.models.zoo import MODELS, random_weights
 
-    name, weights, seed = args.model or DEFAULT_MODEL, args.weights, args.random_weights
+    name = DEFAULT_MODEL if args.model is None else args.model
+    weights, seed = args.weights, args.random_weights
     if seed is not None:
         if name not in MODELS or seed < 0:
             raise ConfigError(f"--random-weights: expected a seed of at least 0, for one of {', '.join(MODELS)}")
@@ -117,6 +119,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _read(path: Path) -> NDArray[np.generic]:
     """The array of an npy file; of an npz file the only one, or that named `features`. Nothing is unpickled."""
     import zipfile
+    import zlib
 
     import numpy as np
 
@@ -136,7 +139,7 @@ def _read(path: Path) -> NDArray[np.generic]:
         raise ModelError(f"--calibrated {path}: {error.strerror or error}") from None
     except ModelError:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"--calibrated {path}: expected an npy or npz file of numbers, or a folder: {error}") from None
 
 

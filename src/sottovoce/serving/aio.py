@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sottovoce.engine.errors import ConfigError, InputError
 from sottovoce.engine.program import Program
-from sottovoce.models.compile import Compiled
+from sottovoce.models.compiler.compile import Compiled
 from sottovoce.models.speech.audio import SAMPLE_RATE
 from sottovoce.models.speech.extract import Recording
 from sottovoce.serving.classifier import Classifier, Progress

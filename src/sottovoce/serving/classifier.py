@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sottovoce.engine.errors import ConfigError, InputError, TransportError
 from sottovoce.engine.program import OutputKind, Program
-from sottovoce.models.compile import Compiled
+from sottovoce.models.compiler.compile import Compiled
 from sottovoce.models.encode import as_array, encode_input
 from sottovoce.models.speech.audio import SAMPLE_RATE
 from sottovoce.models.speech.extract import FailedRecording, FeatureBatch, Recording, extract_features

@@ -9,7 +9,7 @@ from pathlib import Path
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.program import OutputKind, Program
 from sottovoce.engine.transport.tls import load_tls
-from sottovoce.models.compile import Compiled, compile_graph
+from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.load import load_model, sample_features
 from sottovoce.serving.client import RemoteCluster
 from sottovoce.serving.cluster import Cluster, load_cluster
@@ -39,6 +39,9 @@ def open_runner(given: Parameters) -> Opened:
         value = getattr(given, name)
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name}: expected a whole number of at least 1, got {value!r}")
+    deadline: object = given.deadline_s
+    if not isinstance(deadline, int | float) or not deadline > 0:
+        raise ConfigError(f"deadline_s: expected a number of seconds above 0, got {deadline!r}")
     if given.cluster is not None:
         return Opened(_connect(given, given.cluster), None)
     if given.certificates is not None or given.insecure_loopback:

@@ -12,7 +12,7 @@ from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import HandshakeError
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.transport.tls import Identity, TlsContexts
-from sottovoce.models.compile import Compiled
+from sottovoce.models.compiler.compile import Compiled
 from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.connect import connect_parties
 from sottovoce.serving.messages import DEPLOY, MAX_CONTROL, Deploy, Ready, Received

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.program import OutputKind, Program
 from sottovoce.engine.session import run_plain
-from sottovoce.models.compile import Compiled
+from sottovoce.models.compiler.compile import Compiled
 from sottovoce.serving.cost import RequestCost, request_cost
 
 

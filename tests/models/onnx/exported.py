@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from sottovoce.models.compile import Compiled
+from sottovoce.models.compiler.compile import Compiled
 from sottovoce.models.encode import encode_input
 from sottovoce.models.graph import Graph
 from sottovoce.models.onnx import import_onnx

@@ -9,7 +9,7 @@ import pytest
 from tests.models.onnx.exported import FIXTURES, end_of_model, exported, labels_of, margins
 
 from sottovoce.engine.errors import ModelError
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.onnx import import_onnx
 

@@ -13,7 +13,7 @@ from tests.models.onnx.fixtures.make_third_party import synthetic_rows
 
 from sottovoce.engine.cost import predict_cost
 from sottovoce.engine.protocols.table import PROTOCOLS
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.explain import explain
 from sottovoce.models.onnx import export_onnx, import_onnx

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.training.card import render
 from sottovoce.models.training.dataset import load_features
 from sottovoce.models.training.measure import accuracy, confusion, logits_of

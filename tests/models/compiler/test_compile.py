@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sottovoce.engine import fixed
 from sottovoce.engine import program as ir
 from sottovoce.engine.errors import FeatureError, ModelError, RangeProofError
-from sottovoce.models.compile import compile_graph
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.explain import explain

@@ -1,6 +1,6 @@
 """From a model with real weights to a public program, secret ring tensors and a proof that nothing overflows.
 
-The proof (`models.ranges`) covers every input in the declared box: before each truncation |z| < 2^62, before each
+The proof (`compiler.ranges`) covers every input in the declared box: before each truncation |z| < 2^62, before each
 comparison |v| < 2^(m-1). A model that cannot be proven is refused with the layer's name and the bits it would need;
 only `calibrate=` replaces proven ranges by observed ones, and then the program says so.
 
@@ -25,12 +25,12 @@ from numpy.typing import ArrayLike, NDArray
 from sottovoce.engine import fixed
 from sottovoce.engine import program as ir
 from sottovoce.engine.errors import ModelError, RangeProofError
-from sottovoce.models.fit import Rules, bias_of
+from sottovoce.models.compiler.fit import Rules, bias_of
+from sottovoce.models.compiler.lower import Lowered
+from sottovoce.models.compiler.rewrites import rewrite
+from sottovoce.models.compiler.search import LEAST_ACTIVATION_BITS, Attempt, Search
+from sottovoce.models.compiler.stages import Stage, fuse, observe
 from sottovoce.models.graph import Conv1d, Dense, Graph
-from sottovoce.models.lower import Lowered
-from sottovoce.models.rewrites import rewrite
-from sottovoce.models.search import LEAST_ACTIVATION_BITS, Attempt, Search
-from sottovoce.models.stages import Stage, fuse, observe
 
 CompareBits = Literal["auto", 32, 48, 64]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from sottovoce.engine import program as ir
 from sottovoce.engine.errors import ModelError
-from sottovoce.models import ranges
-from sottovoce.models.fit import PRODUCT_LIMIT, Fit, Products, Rules, check_frac_bits, fit_linear, refusal
+from sottovoce.models.compiler import ranges
+from sottovoce.models.compiler.fit import PRODUCT_LIMIT, Fit, Products, Rules, check_frac_bits, fit_linear, refusal
+from sottovoce.models.compiler.ranges import Bounds
+from sottovoce.models.compiler.stages import Stage
 from sottovoce.models.graph import Conv1d, Dense, LeakyRelu, MaxPool, Relu, Reshape, SumPool, Transpose, output_shape
-from sottovoce.models.ranges import Bounds
-from sottovoce.models.stages import Stage
 
 EXACT_SLOPE_BITS = 4
 """A slope below zero with at most so many fraction bits is exact, and its bits stay in the result."""

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from sottovoce.models import ranges
+from sottovoce.models.compiler import ranges
+from sottovoce.models.compiler.ranges import Bounds
 from sottovoce.models.graph import Conv1d, Dense, MaxPool, SumPool
-from sottovoce.models.ranges import Bounds
 
 
 def bounds(low, high, error=0.0, frac_bits=0) -> Bounds:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from sottovoce.models import rewrites
+from sottovoce.models.compiler import rewrites
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import (
     Affine,

@@ -10,10 +10,10 @@ import numpy as np
 from sottovoce.engine.errors import RangeProofError
 from sottovoce.engine.fixed import MAX_FRAC_BITS
 from sottovoce.engine.program import MAX_TRUNC_BITS
-from sottovoce.models import ranges
+from sottovoce.models.compiler import ranges
+from sottovoce.models.compiler.ranges import Bounds, Float, Interval, Quantised
+from sottovoce.models.compiler.stages import Stage
 from sottovoce.models.graph import Conv1d, Dense
-from sottovoce.models.ranges import Bounds, Float, Interval, Quantised
-from sottovoce.models.stages import Stage
 
 PRODUCT_LIMIT = 2.0**62 - 2.0**33  # |z| before a truncation, with room for the truncation's own rounding
 MAX_ACTIVATION_BITS = 30

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from sottovoce.engine import program as ir
 from sottovoce.engine.errors import RangeProofError
-from sottovoce.models import ranges
-from sottovoce.models.fit import MAX_ACTIVATION_BITS, SMALLER_BOX, Rules, refusal
+from sottovoce.models.compiler import ranges
+from sottovoce.models.compiler.fit import MAX_ACTIVATION_BITS, SMALLER_BOX, Rules, refusal
+from sottovoce.models.compiler.lower import Lowered, lower, narrowest
+from sottovoce.models.compiler.ranges import Bounds
+from sottovoce.models.compiler.stages import Stage
 from sottovoce.models.graph import Dense, Graph, Reshape
-from sottovoce.models.lower import Lowered, lower, narrowest
-from sottovoce.models.ranges import Bounds
-from sottovoce.models.stages import Stage
 
 LEAST_ACTIVATION_BITS = (8, 0)
 """Fraction bits that every activation keeps: the first that can be proven. m is the narrowest that leaves them."""

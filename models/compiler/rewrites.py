@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sottovoce.models.affine import as_float64, depthwise, fold_back, fold_forward, suffixed
+from sottovoce.models.compiler.affine import as_float64, depthwise, fold_back, fold_forward, suffixed
 from sottovoce.models.evaluate import batchnorm_affine
 from sottovoce.models.graph import (
     Affine,
