@@ -27,6 +27,8 @@ PATIENCE = 2
 SWEEPS = 2
 SEARCH_WORK = 400_000_000
 """Multiplications per clip, summed over all layers tried, after which the search ends."""
+PAIR_WORK = 1 << 21
+"""Weights of all differences of two rows of the last layer, up to which logits are compared pair by pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,9 @@ def _differences(stages: Sequence[Stage], start: Bounds, steps: Sequence[Lowered
         last -= 1
     spread, error = ranges.plain_differences(steps[-1].after)  # of calibrated logits, where they are
     node, fit = stages[last].node, steps[last].fit
-    if last >= 0 and isinstance(node, Dense) and stages[last].last and fit is not None:
+    if last < 0 or not isinstance(node, Dense) or not stages[last].last or fit is None:
+        return spread, error
+    if node.weight.size * (node.weight.shape[0] - 1) // 2 <= PAIR_WORK:
         pairs = ranges.differences(node, fit.quantised, steps[last - 1].after if last else start)
         spread, error = min(spread, pairs[0]), min(error, pairs[1])
     return spread, error

@@ -167,3 +167,26 @@ def test_names_cannot_steer_the_terminal() -> None:
 )
 def test_durations(value: float, text: str) -> None:
     assert milliseconds(value) == text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "nosuch"),
+        ("deploy", "--cluster", "none.toml"),
+        ("classify", "none.wav", "--model", "nosuch"),
+        ("train", "none", "--out", "out"),
+        ("certs", "certs"),
+        ("demo", "nosuch"),
+        ("demo", "medium"),
+    ],
+)
+def test_a_failure_is_one_json_object_too(
+    command: RunCommand, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "certs").write_text("a file where a folder should be")
+    monkeypatch.chdir(tmp_path)
+    ran = command(*arguments, "--json")
+    assert ran.status != 0
+    assert ran.json["error"]["message"] in " ".join(ran.err.split())
+    assert ran.json["error"]["type"].endswith("Error")

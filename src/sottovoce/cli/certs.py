@@ -9,7 +9,7 @@ from pathlib import Path
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, one_of
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.output import printable, stdout_console, write_json
+from sottovoce.cli.output import errors_as_json, printable, stdout_console, write_json
 from sottovoce.engine.errors import ConfigError
 
 DEFAULT_PORT = 7100
@@ -42,6 +42,7 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Make them and say what goes where."""
     clients, owners = args.client or ["alice"], args.owner or ["bob"]

@@ -12,7 +12,7 @@ from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, add_cluster_options, find_protocol, load_role, positive
 from sottovoce.cli.exits import MEANING, Exit
 from sottovoce.cli.model import MODEL_OPTIONS, add_model_options, load_graph, load_samples
-from sottovoce.cli.output import Narrator, Update, add_progress, count, write_json
+from sottovoce.cli.output import Narrator, Update, add_progress, count, error_json, write_json
 from sottovoce.cli.recordings import Item, list_recordings
 from sottovoce.cli.warm import feature_code_loading, warm_up_visibly
 from sottovoce.engine.errors import ConfigError, InputError, SottovoceError
@@ -115,11 +115,6 @@ def run(args: argparse.Namespace) -> int:
     if result.failure is not None:
         raise result.failure
     return Exit.SOME_FAILED if result.failed else Exit.OK
-
-
-def error_json(error: Exception) -> dict[str, str]:
-    """An error as it stands in every JSON object of the command line."""
-    return {"type": type(error).__name__, "message": str(error)}
 
 
 def _classify(args: argparse.Namespace) -> Result:

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers
 from sottovoce.cli.exits import CommandError, Exit
-from sottovoce.cli.model import DEFAULT_MODEL, add_model_options, forward_model_options
+from sottovoce.cli.model import DEFAULT_MODEL, add_model_options, forward_model_options, load_graph
 from sottovoce.cli.output import (
     RANDOM,
     Narrator,
+    errors_as_json,
     milliseconds,
     per_party,
     printable,
@@ -86,9 +87,13 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Warm up, run the five, report."""
+    from sottovoce.serving.checks import check_features
+
     console = stderr_console() if args.json else stdout_console()
+    check_features(load_graph(args))  # before five processes start for nothing
     if args.keep_logs is not None:
         try:
             args.keep_logs.mkdir(parents=True, exist_ok=True)
@@ -106,8 +111,6 @@ def run(args: argparse.Namespace) -> int:
     except DemoError as error:
         for line in error.lines:
             console.print(f"    {line}", soft_wrap=True)
-        if args.json:
-            write_json({"version": __version__, "error": {"type": "DemoError", "message": str(error)}})
         raise
     if args.json:
         seconds = {"warm_up_s": warm_up_s, "five_processes_s": outcome.elapsed_s}

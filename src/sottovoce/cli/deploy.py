@@ -8,7 +8,15 @@ from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, add_cluster_options, load_role
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.model import DEFAULT_MODEL, add_model_options, load_graph, load_samples
-from sottovoce.cli.output import count, has_random_weights, remark, show_marks, stdout_console, write_json
+from sottovoce.cli.output import (
+    count,
+    errors_as_json,
+    has_random_weights,
+    remark,
+    show_marks,
+    stdout_console,
+    write_json,
+)
 
 
 def add(commands: Subparsers) -> None:
@@ -28,6 +36,7 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Compile and deploy."""
     cluster, tls = load_role(args, "owner")

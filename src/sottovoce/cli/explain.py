@@ -13,6 +13,7 @@ from sottovoce.cli.model import add_model_options, load_graph, load_samples
 from sottovoce.cli.output import (
     TEXT_WIDTH,
     count,
+    errors_as_json,
     has_random_weights,
     make_table,
     per_party,
@@ -51,6 +52,7 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Compile and explain."""
     from sottovoce.engine.cost import predict_cost

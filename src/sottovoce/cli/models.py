@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.output import make_table, stdout_console, write_json
+from sottovoce.cli.output import errors_as_json, make_table, stdout_console, write_json
 
 if TYPE_CHECKING:
     from sottovoce.models.graph import Graph
@@ -27,6 +27,7 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """List them."""
     from sottovoce.models.zoo import MODELS, build, random_weights

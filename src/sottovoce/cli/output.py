@@ -8,9 +8,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+
+from sottovoce import __version__
+from sottovoce.engine.errors import SottovoceError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -122,6 +126,26 @@ def write_json(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output, and nothing else."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def error_json(error: Exception) -> dict[str, str]:
+    """An error as it stands in every JSON object of the command line."""
+    return {"type": type(error).__name__, "message": str(error)}
+
+
+def errors_as_json(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """For a command's `run`: with --json, what it raises before it has written its result is an object too."""
+
+    @wraps(run)
+    def wrapped(args: argparse.Namespace) -> int:
+        try:
+            return run(args)
+        except SottovoceError as error:
+            if args.json:
+                write_json({"version": __version__, "error": error_json(error)})
+            raise
+
+    return wrapped
 
 
 def printable(text: str) -> str:

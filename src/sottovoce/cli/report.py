@@ -7,9 +7,10 @@ from typing import Any
 from rich.table import Table
 
 from sottovoce import __version__
-from sottovoce.cli.classify import Result, Row, error_json
+from sottovoce.cli.classify import Result, Row
 from sottovoce.cli.output import (
     count,
+    error_json,
     has_random_weights,
     milliseconds,
     per_party,

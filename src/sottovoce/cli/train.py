@@ -14,6 +14,7 @@ from sottovoce.cli.output import (
     Narrator,
     add_progress,
     count,
+    errors_as_json,
     make_table,
     printable,
     remark,
@@ -112,6 +113,7 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Train every model that is asked for."""
     from sottovoce.models.training.extras import require_extras

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from sottovoce.engine.errors import ConfigError, FeatureError
 from sottovoce.engine.program import Program
+from sottovoce.models.graph import Graph
 from sottovoce.models.speech.features import FEATURE_SETS
 
 
-def check_features(program: Program) -> None:
-    """Whether recordings can be turned into what the program takes. Raises ConfigError."""
+def check_features(program: Program | Graph) -> None:
+    """Whether recordings can be turned into what the model takes. Raises ConfigError."""
     known = FEATURE_SETS.get(program.features)
     if known is None:
         raise ConfigError(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sottovoce.engine import fixed
 from sottovoce.engine import program as ir
 from sottovoce.engine.errors import FeatureError, ModelError, RangeProofError
+from sottovoce.models.compiler import ranges
 from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.encode import encode_input
 from sottovoce.models.evaluate import evaluate
@@ -277,6 +278,20 @@ def test_calibration_reaches_the_argmax_over_an_only_layer(rng):
     assert compiled.program.calibrated and compiled.report.layers[-1].calibrated
     error = logits(compiled, samples) - evaluate(graph, samples)
     assert np.ptp(error, axis=1).max() <= compiled.report.margin_bound
+
+
+def test_many_labels_are_bounded_without_all_pairs_of_them(rng, monkeypatch):
+    """Time and memory of all pairs grow with the square of the labels, which a file may declare."""
+    labels = tuple(f"l{i}" for i in range(600))
+    nodes = (Reshape("f"), Dense("d", rng.normal(size=(600, 40)), rng.normal(size=600)))
+    graph = Graph("many", (1, 40), nodes, labels, (-1.0,), (1.0,))
+    seen = []
+    monkeypatch.setattr(ranges, "differences", lambda *given: seen.append(given))
+    compiled = compile_graph(graph)
+    assert not seen
+    x = rng.uniform(-1, 1, (20, 1, 40))
+    error = logits(compiled, x) - evaluate(graph, x)
+    assert np.ptp(error, axis=1).max() <= compiled.report.margin_bound < 1e-3
 
 
 def test_a_model_without_a_linear_layer_is_told_what_is_wrong_with_it():
