@@ -64,8 +64,13 @@ def observe(graph: Graph, stages: tuple[Stage, ...], samples: ArrayLike, headroo
     if x.ndim != 3 or x.shape[1:] != graph.input_shape or not len(x) or not headroom >= 1:
         expected = f"samples (batch >= 1, *{graph.input_shape}) and headroom >= 1"
         raise ModelError(f"calibrate: expected {expected}, got {x.shape} and {headroom}")
-    if not bool(((x >= low) & (x <= high)).all()):
-        raise ModelError("calibrate: expected samples inside the declared box, got some outside")
+    outside = ~((x >= low) & (x <= high)).reshape(len(x), -1)
+    if bool(outside.any()):
+        row, feature = (int(i) for i in np.argwhere(outside)[0])
+        raise ModelError(
+            "calibrate: expected samples inside the declared box, got values outside in "
+            f"{int(outside.any(axis=1).sum())} of {len(x)} rows, the first in row {row}, feature {feature}"
+        )
     observed = {}
     for i, stage in enumerate(stages):
         x = evaluate_node(stage.node, x)

@@ -56,7 +56,7 @@ def export_onnx(graph: Graph) -> bytes:
     )
     channels, time = graph.input_shape
     box = Box(tuple(map(float, graph.input_low)), tuple(map(float, graph.input_high)))
-    write_metadata(model, Metadata(graph.labels, graph.features, box, (channels, time)))
+    write_metadata(model, Metadata(graph.name, graph.labels, graph.features, box, (channels, time)))
     return bytes(model.SerializeToString(deterministic=True))
 
 

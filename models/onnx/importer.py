@@ -35,7 +35,7 @@ def import_onnx(
 
     source: a path or bytes; the file is read as data, nothing in it is run. Weights that an exporter has put into a
     file beside it are read from there.
-    name: of the model, else the file's or the graph's.
+    name: of the model, else what `export_onnx` wrote, else the file's or the graph's.
     labels: one per logit, else the file's own, else LABEL_0, LABEL_1, …
     features: name of the feature set that the model was trained on, else the file's own, else "".
     input_low, input_high: the box that holds every input, one number or one per feature (row-major in the Graph's
@@ -53,7 +53,7 @@ def import_onnx(
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     walk = Walk(model, where, metadata, known, ExternalData(path and path.parent))
     chain = walk.run()
-    title = name or (path.stem if path else str(model.graph.name))
+    title = name or metadata.name or (path.stem if path else str(model.graph.name))
     low, high = _box(where, metadata, known, input_low, input_high)
     return Graph(
         clean_name(title, 64) or "model",
@@ -85,8 +85,9 @@ def _box(
         return metadata.box.low, metadata.box.high
     if known is None:
         raise ModelError(
-            f"{where}: it does not say which values its inputs take: pass features=, one of {', '.join(FEATURE_SETS)}, "
-            "if it was trained on one of these, or input_low= and input_high=, the bounds of its inputs"
+            f"{where}: it does not say which values its inputs take: pass features= (--features), one of "
+            f"{', '.join(FEATURE_SETS)}, if it was trained on one of these, or the bounds of its inputs, input_low= "
+            "and input_high= (--box LOW HIGH)"
         )
     return _side(known.low), _side(known.high)
 

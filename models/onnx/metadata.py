@@ -1,7 +1,8 @@
 """What a file says about its model beside the network: labels, features, the box of the inputs.
 
-They are `metadata_props` of the ONNX file, each value JSON: "labels" ["angry", …], "features" "mfcc40-mean", "box"
-{"low": [numbers], "high": [numbers]}, "input_shape" [channels, time].
+They are `metadata_props` of the ONNX file, each value JSON: "sottovoce.name" "tiny", "sottovoce.labels" ["angry", …],
+"sottovoce.features" "mfcc40-mean", "sottovoce.box" {"low": [numbers], "high": [numbers]}, "sottovoce.input_shape"
+[channels, time].
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sottovoce.engine.errors import ModelError
 from sottovoce.models.onnx.source import Source, describe, read_model
 
 MAX_CHARACTERS = 1 << 24
+PREFIX = "sottovoce."
 
 _T = TypeVar("_T")
 
@@ -29,6 +31,7 @@ class Box(msgspec.Struct, frozen=True):
 class Metadata(msgspec.Struct, frozen=True):
     """What a file says, None where it says nothing."""
 
+    name: str | None = None
     labels: tuple[str, ...] | None = None
     features: str | None = None
     box: Box | None = None
@@ -44,6 +47,7 @@ def parse_metadata(model: onnx.ModelProto, where: str) -> Metadata:
     """The metadata of a parsed model. Entries of other programs are passed over. Raises ModelError."""
     props = {entry.key: entry.value for entry in model.metadata_props}
     return Metadata(
+        _decode(props, "name", str, where),
         _decode(props, "labels", tuple[str, ...], where),
         _decode(props, "features", str, where),
         _decode(props, "box", Box, where),
@@ -55,11 +59,11 @@ def write_metadata(model: onnx.ModelProto, metadata: Metadata) -> None:
     """Add the entries that are not None."""
     for key, value in msgspec.to_builtins(metadata).items():
         if value is not None:
-            model.metadata_props.add(key=key, value=msgspec.json.encode(value).decode())
+            model.metadata_props.add(key=PREFIX + key, value=msgspec.json.encode(value).decode())
 
 
 def _decode(props: dict[str, str], key: str, kind: type[_T] | Any, where: str) -> _T | None:
-    text = props.get(key)
+    text = props.get(PREFIX + key)
     if text is None:
         return None
     try:
@@ -68,6 +72,6 @@ def _decode(props: dict[str, str], key: str, kind: type[_T] | Any, where: str) -
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise ModelError(
-            f"{where}: metadata {key!r}: expected JSON as export_onnx writes it, got something else: rewrite or remove "
-            "it"
+            f"{where}: metadata {PREFIX + key!r}: expected JSON as export_onnx writes it, got something else: rewrite "
+            "or remove it"
         ) from None

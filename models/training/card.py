@@ -63,7 +63,8 @@ def _accuracy_row(kind: SplitKind, split: dict[str, Any]) -> str:
     mean, std, low, high = (100 * split[key] for key in ("mean", "std", "min", "max"))
     recalls = [row["test_recall"] for row in split["seeds"]]
     recall = 100 * sum(recalls) / len(recalls)
-    return f"| {SPLIT_TITLES[kind]} | {mean:.2f} % ± {std:.2f} | {low:.2f} % | {high:.2f} % | {recall:.2f} % |"
+    around = f" ± {std:.2f}" if len(recalls) > 1 else ""
+    return f"| {SPLIT_TITLES[kind]} | {mean:.2f} %{around} | {low:.2f} % | {high:.2f} % | {recall:.2f} % |"
 
 
 def _seed_row(kind: SplitKind, row: dict[str, Any]) -> str:

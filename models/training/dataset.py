@@ -83,7 +83,10 @@ def load_features(
     if names is None:
         names = [str(name) for name in arrays.get("labels", default_names)]
     if int(y.max()) >= len(names):
-        raise InputError(f"{where}: expected class numbers below {len(names)}, one label each, got {int(y.max())}")
+        raise InputError(
+            f"{where}: expected class numbers below {len(names)}, one label each, got {int(y.max())}; name all "
+            "classes: --labels A,B,… or an array `labels` in the file"
+        )
     return TrainingSet(
         features,
         y.astype(np.int64),

@@ -13,4 +13,6 @@ def require_extras(names: tuple[str, ...] = EXTRAS) -> None:
     """Raise ConfigError, with the command that helps, where the extra `train` is not installed."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"training needs {' and '.join(missing)}: pip install 'sottovoce[train]'")
+        raise ConfigError(
+            f"training needs {' and '.join(missing)}: pip install -e '.[train]' in the clone of sottovoce"
+        )

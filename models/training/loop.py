@@ -17,6 +17,8 @@ from sottovoce.models.training.recipe import EarlyStopping, Recipe, class_weight
 _BATCH = 128
 _SAMPLE = 1024
 """Rows that `equalised` looks at."""
+_LEAST_CYCLE = 11
+"""Steps of the learning rate's cycle: PyTorch divides by a tenth of them less one."""
 
 EpochDone = Callable[[int], None]
 """epoch_done(epochs so far)."""
@@ -74,7 +76,7 @@ def fit(
     parameters = [parameter.requires_grad_() for parameter in network.parameters.values()]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=max(batches.per_epoch * recipe.epochs, 2), pct_start=0.1
+        optimiser, recipe.learning_rate, total_steps=max(batches.per_epoch * recipe.epochs, _LEAST_CYCLE), pct_start=0.1
     )
     averaged = _copy(network)
     stopping = EarlyStopping(recipe.patience) if recipe.patience and validation is not None else None

@@ -84,6 +84,7 @@ def _checked(split: Split, what: str, groups: Indices) -> Split:
     if not len(split.train) or not len(split.test):
         got = f"{len(split.train)} and {len(split.test)} of {len(groups)} rows from {len(np.unique(groups))} speakers"
         raise InputError(
-            f"{what}: expected rows on both sides, got {got}; more speakers, another split or another share is needed"
+            f"{what}: expected rows on both sides, got {got}; more speakers, another split (--split random) or another "
+            "share is needed"
         )
     return split

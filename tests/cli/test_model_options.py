@@ -135,7 +135,7 @@ def test_calibration_on_a_folder_of_recordings(command: RunCommand, onnx_file: P
     (folder / "broken.wav").write_text("x")
     ran = command("explain", onnx_file, "--calibrated", folder, "--json")
     assert ran.status == Exit.OK and ran.json["calibrated"] is True
-    assert "leaves out" in ran.err and "broken.wav" in ran.err and "calibrates on 2 recordings" in ran.err
+    assert "leaves out" in ran.err and "broken.wav" in ran.err and "calibrates on 2 samples" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -234,3 +234,16 @@ def test_the_zoo_is_listed(command: RunCommand) -> None:
         shipped = zoo.MODELS[name].weights is not None
         assert row["weights_shipped"] is shipped and (rows[name][-2:] != ["none", "shipped"]) is shipped
         assert row["labels"] == list(zoo.MODELS[name].labels)
+
+
+def test_what_people_take_for_a_model(command: RunCommand, tmp_path: Path) -> None:
+    """The folder that `train` writes, a file of weights: the message names what to pass instead."""
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "model.onnx").write_bytes(b"")
+    for word, hint in (
+        (tmp_path / "trained", f"the model of this folder is {tmp_path / 'trained' / 'model.onnx'}"),
+        (tmp_path / "w.npz", f"MODEL --weights {tmp_path / 'w.npz'}"),
+        ("papper", "or an .onnx file, got 'papper'"),
+    ):
+        ran = command("explain", word)
+        assert ran.status == Exit.USAGE and hint in ran.err and "Graph" not in ran.err

@@ -272,7 +272,7 @@ def versions(model: onnx.ModelProto, rng: Rng) -> None:
 def metadata(model: onnx.ModelProto, rng: Rng) -> None:
     """Labels, features, a box: well-formed and not."""
     key, value = METADATA[int(rng.integers(len(METADATA)))], JSON[int(rng.integers(len(JSON)))]
-    model.metadata_props.add(key=key, value=value)
+    model.metadata_props.add(key=f"sottovoce.{key}", value=value)
 
 
 def output(model: onnx.ModelProto, rng: Rng) -> None:

@@ -157,7 +157,7 @@ def test_a_graph_of_ones_own() -> None:
     graph = Graph("mine", (2, 3), (Reshape("flat"), Dense("d", weight, np.zeros(3))), ("a", "b", "c"), (-1.0,), (1.0,))
     with Classifier(graph) as mine:
         assert list(mine.predict(np.eye(3, 6).reshape(3, 2, 3))) == ["a", "b", "c"]
-        with pytest.raises(ConfigError, match=r"expected features mfcc40-mean or .*, got ''.* use predict"):
+        with pytest.raises(ConfigError, match=r"expected features mfcc40-mean or .*, got None.* use predict"):
             mine.classify(demo_clip_path())
 
 

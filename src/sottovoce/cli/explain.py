@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from sottovoce.models.explain import Explanation, Row, StepCosts
 
 PUBLIC = (
-    "the program (architecture, shapes, scales, comparison widths m, input box, names of the features and labels, "
-    "whether ranges are calibrated), the protocol, and when messages are sent and how long they are"
+    "the program (architecture, slopes of leaky ReLUs, shapes, scales, comparison widths m, input box, names of the "
+    "model, its layers, features and labels, whether ranges are calibrated), the protocol, and when messages are sent "
+    "and how long they are"
 )
 PRIVATE = "ranges, errors and the margin bound come from the weights: they are for the model's owner"
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "paper"
 MODEL_HELP = "a name of the zoo (see `sottovoce models`) or an .onnx file; default: paper"
+TRAINED = "model.onnx"
+"""What `sottovoce train` calls the model in the folder that it writes."""
 MODEL_OPTIONS = ("model", "weights", "random_weights", "labels", "features", "box", "calibrated")
 """By destination; all are None if they are not given."""
 
@@ -53,6 +55,22 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool, cali
         )
 
 
+def check_model_word(name: str) -> None:
+    """Whether `name` can be a model; the ModelError knows the usual mistakes."""
+    from sottovoce.models.load import ONNX_SUFFIX
+    from sottovoce.models.zoo import MODELS
+
+    path = Path(name)
+    if name in MODELS or path.suffix.lower() == ONNX_SUFFIX:
+        return
+    hint = ""
+    if (path / TRAINED).is_file():
+        hint = f": the model of this folder is {path / TRAINED}"
+    elif path.suffix.lower() == ".npz":
+        hint = f": a file of weights goes with a name of the zoo, MODEL --weights {name}"
+    raise ModelError(f"model: expected one of {', '.join(MODELS)}, or an {ONNX_SUFFIX} file, got {name!r}{hint}")
+
+
 def forward_model_options(args: argparse.Namespace) -> list[str]:
     """The same options for another process, which may run in another folder."""
     forwarded = [] if args.model is None else [_absolute(args.model)]
@@ -80,6 +98,7 @@ def load_graph(args: argparse.Namespace) -> Graph:
     from sottovoce.models.zoo import MODELS, random_weights
 
     name = DEFAULT_MODEL if args.model is None else args.model
+    check_model_word(name)
     weights, seed = args.weights, args.random_weights
     if seed is not None:
         if name not in MODELS or seed < 0:
@@ -105,7 +124,9 @@ def load_samples(path: Path | None, graph: Graph) -> NDArray[np.float64] | None:
     from sottovoce.models.load import sample_features
 
     values = _extract(path, graph) if path.is_dir() else _read(path)
-    return sample_features(values, graph, where=f"--calibrated {path}")
+    samples = sample_features(values, graph, where=f"--calibrated {path}")
+    remark(f"calibrates on {count(len(samples), 'sample')}: ranges that these do not show are not covered")
+    return samples
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -158,5 +179,4 @@ def _extract(folder: Path, graph: Graph) -> NDArray[np.float64]:
         raise ModelError(f"--calibrated {folder}: expected recordings, got none that can be used: {reasons[0]}")
     for failed in batch.failed:
         remark(f"--calibrated: leaves out {failed.name}: {failed.error}")
-    remark(f"calibrates on {count(len(batch.names), 'recording')}")
     return batch.features

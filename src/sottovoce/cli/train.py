@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
+from sottovoce.cli.model import check_model_word
 from sottovoce.cli.output import (
     Narrator,
     add_progress,
@@ -49,8 +50,8 @@ def add(commands: Subparsers) -> None:
         "train",
         help="train a model on a folder of recordings",
         description="Trains one network per split and seed, in the clear, on this machine, and measures each on rows "
-        "that it has not seen. Writes model, weights, results, model card and pictures. Needs the extra: pip install "
-        "'sottovoce[train]'.",
+        "that it has not seen. Writes model, weights, results, model card and pictures. Needs the extra `train`: "
+        "pip install -e '.[train]' in the clone.",
     )
     parser.add_argument(
         "source", metavar="CORPUS", help="a folder of recordings, or an npz file of features (X, y, speaker)"
@@ -154,6 +155,7 @@ def _architecture(name: str, features: str | None) -> Graph:
     from sottovoce.models.load import load_model
     from sottovoce.models.zoo import list_models, random_weights
 
+    check_model_word(name)
     if name in list_models():
         return load_model(name, weights=random_weights(name, 0), features=features)
     return load_model(name, features=features)
@@ -248,7 +250,8 @@ def _show(done: list[tuple[Path, list[str], Outcome]]) -> None:
         console.print(f"{printable(str(folder))}: {', '.join(files)}")
     model = printable(str(done[0][0] / "model.onnx"))
     console.print("\nnext:", style="bold")
-    for step in (f"explain {model}", f"classify --model {model} RECORDING", f"deploy {model} --cluster FILE"):
+    deploy = f"deploy {model} --cluster FILE --certs DIR"
+    for step in (f"explain {model}", f"classify --model {model} RECORDING", deploy):
         console.print(f"  sottovoce {step}", soft_wrap=True)
 
 
@@ -261,7 +264,8 @@ def _accuracies(results: list[dict[str, Any]]) -> Table:
             if kind in found["splits"]:
                 split = found["splits"][kind]
                 mean, std, low, high = (100 * split[key] for key in ("mean", "std", "min", "max"))
-                cells = (f"{mean:.2f} % ± {std:.2f}", f"{low:.2f} %", f"{high:.2f} %")
+                spread = f" ± {std:.2f}" if len(split["seeds"]) > 1 else ""
+                cells = (f"{mean:.2f} %{spread}", f"{low:.2f} %", f"{high:.2f} %")
                 shown.add_row(found["model"], title, str(len(split["seeds"])), *cells)
     return shown
 

@@ -18,8 +18,8 @@ def check_features(program: Program | Graph) -> None:
     known = FEATURE_SETS.get(program.features)
     if known is None:
         raise ConfigError(
-            f"model {program.name!r}: expected features {' or '.join(FEATURE_SETS)}, got {program.features!r}; "
-            "compute its features yourself and use predict"
+            f"model {program.name!r}: expected features {' or '.join(FEATURE_SETS)}, got {program.features or None!r}; "
+            "say which it was trained on (features=, --features NAME), or compute its features yourself and use predict"
         )
     if known.input_shape != program.input_shape:
         raise ConfigError(

@@ -123,7 +123,7 @@ def test_the_file_is_plain_onnx(random_graph) -> None:
     ]
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("features", "logits")
     props = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert props["labels"] == list(graph.labels) and props["box"]["low"] == list(graph.input_low)
+    assert props["sottovoce.labels"] == list(graph.labels) and props["sottovoce.box"]["low"] == list(graph.input_low)
     assert export_onnx(graph) == export_onnx(graph)
     for count in (1, 5):
         assert run(export_onnx(graph), np.zeros((count, *graph.input_shape))).shape == (count, len(graph.labels))
@@ -142,6 +142,7 @@ def test_read_metadata(random_graph, tmp_path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(export_onnx(graph))
     found = read_metadata(path)
+    assert import_onnx(path).name == found.name == graph.name
     assert found.labels == graph.labels and found.features == "" and found.input_shape == graph.input_shape
     assert found.box is not None and found.box.high == graph.input_high
 

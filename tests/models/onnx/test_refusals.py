@@ -204,7 +204,9 @@ def test_labels_features_and_box(onnx_model) -> None:
 )  # fmt: skip
 def test_metadata_of_another_make(onnx_model, key: str, value: str) -> None:
     model = onnx_model(("Relu",))
-    model.metadata_props.add(key=key, value=value)
-    refused(model, f"metadata '{key}'")
-    with pytest.raises(ModelError, match=f"metadata '{key}'"):
+    model.metadata_props.add(key=key, value=value)  # of another program
+    import_onnx(model.SerializeToString(), **BOX)
+    model.metadata_props[0].key = f"sottovoce.{key}"
+    refused(model, f"metadata 'sottovoce.{key}'")
+    with pytest.raises(ModelError, match=f"metadata 'sottovoce.{key}'"):
         read_metadata(model.SerializeToString())

@@ -118,3 +118,8 @@ def test_balanced_weights_find_the_rare_class() -> None:
         answers = evaluate(fit(_graph(), Rows(z, labels), recipe, 0).graph, z).argmax(axis=1)
         answered.append(int(((answers == 1) & (labels == 1)).sum()))
     assert answered[1] > answered[0]
+
+
+def test_ten_steps_in_all_are_enough() -> None:
+    """The cycle of the learning rate once divided by zero there."""
+    assert len(fit(_graph(), _rows(32), replace(QUICK, epochs=5), 0).history) == 5
