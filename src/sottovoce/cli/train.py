@@ -22,7 +22,7 @@ from sottovoce.cli.output import (
     stdout_console,
     write_json,
 )
-from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -185,6 +185,11 @@ def _load(args: argparse.Namespace, graph: Graph, narrator: Narrator) -> Trainin
     if not graph.features:
         raise ConfigError(f"model {graph.name}: expected --features NAME, the feature set to extract from recordings")
     listing = read_corpus(source, args.corpus)
+    speakers = {utterance.speaker for utterance in listing.utterances}
+    if "by_speaker" in SPLITS[args.split] and len(speakers) < 2:  # said before the features take their time
+        raise InputError(
+            f"corpus {source}: expected two speakers or more for a split by speaker, got one: --split random"
+        )
     folder = default_cache_folder() if args.cache == Path() else args.cache
     cache = None if folder is None else FeatureCache(folder)
     total = len(listing.utterances) * (1 + (args.augment or 0))
