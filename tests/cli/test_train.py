@@ -216,3 +216,16 @@ def test_what_cannot_be_trained_on_is_status_2(command: RunCommand, rows: Path, 
         assert (ran.status, ran.out) == (Exit.USAGE, "") and message in ran.err, options
     ran = command("train", tmp_path / "nothing", "--out", tmp_path / "out")
     assert ran.status == Exit.USAGE and not (tmp_path / "out").exists()
+
+
+@needs_torch
+def test_one_speaker_is_noticed_before_the_features_take_their_time(
+    command: RunCommand, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for path in recordings.rglob("*-01.wav"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr("sottovoce.models.training.dataset.extract_corpus", None)
+    ran = command("train", folder, "--out", tmp_path / "out")
+    assert ran.status == Exit.USAGE and "expected two speakers or more for a split by speaker" in ran.err
