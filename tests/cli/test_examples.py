@@ -70,7 +70,7 @@ def example(
 
 def test_onnx_model(example: Callable[..., list[str]]) -> None:
     lines = example("onnx_model.py")
-    assert lines[0].startswith("mine: ") and lines[0].endswith("labels angry, calm, happy")
+    assert lines[0].startswith("tiny: ") and lines[0].endswith("labels angry, calm, happy")
     assert lines[1] == "ranges proven"
     assert lines[2].startswith("demo.wav: ") and lines[2].split()[1] in ("angry", "calm", "happy")
     assert "14 rounds" in lines[3]
