@@ -120,7 +120,7 @@ def _decode(name: str, size: int) -> tuple[Samples, int]:
     except OSError as problem:
         raise _error(name, "a sound file that can be read", f"{problem.strerror}") from None
     try:
-        with soundfile.SoundFile(name) as sound:
+        with soundfile.SoundFile(os.fsencode(name)) as sound:  # soundfile encodes UTF-8 only; a name is any bytes
             if cut is not None:
                 raise AudioError(f"recording {name} is truncated: {cut}")
             known = 0 <= sound.frames < _UNKNOWN_LENGTH

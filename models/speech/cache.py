@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -90,8 +91,11 @@ class FeatureCache:
     def clear(self) -> int:
         """Delete all entries, of whatever version; return how many there were."""
         entries = list(self._entries())
-        for entry in entries:
-            entry.unlink(missing_ok=True)
+        try:
+            for entry in entries:
+                entry.unlink(missing_ok=True)
+        except OSError as problem:
+            raise self._unusable(problem) from None
         return len(entries)
 
     def _entries(self) -> Iterator[Path]:
@@ -111,7 +115,9 @@ class FeatureCache:
     def _load(self, key: str, feature_set: FeatureSet) -> Features | None:
         size = 8 * int(np.prod(feature_set.row_shape))
         try:
-            with open(self._path(key), "rb") as file:
+            with open(self._path(key), "rb", opener=_open_entry) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return None
                 digest, data = file.read(_DIGEST), file.read(size + 1)
         except OSError:
             return None
@@ -143,6 +149,10 @@ class FeatureCache:
             f"feature cache {self.folder}: expected a folder to write to, got {problem.strerror}; name another folder "
             "or go without a cache"
         )
+
+
+def _open_entry(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe in its place must not be waited for
 
 
 def _sha256(data: bytes) -> bytes:

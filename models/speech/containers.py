@@ -12,6 +12,7 @@ import struct
 from typing import BinaryIO
 
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # written by programs that stream to a pipe and cannot go back
+_MAX_CHUNKS = 10_000  # before the samples; a file of zeros has one every 8 bytes
 _OGG_HEADER = 27
 _OGG_LAST_PAGE = 0x04
 _OGG_MAX_PAGE = _OGG_HEADER + 255 + 255 * 255
@@ -45,14 +46,16 @@ def _held(promised: int, held: int) -> str | None:
 def _chunks(file: BinaryIO, size: int, order: str, wanted: bytes) -> str | None:
     """Walk the chunks (4-byte name, 4-byte size, padded to even length) of a WAV or AIFF file up to the samples."""
     at = 12
-    while at + 8 <= size:
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > size:
+            return f"expected a chunk of samples ({wanted.decode()!r}), got the end of the file"
         file.seek(at)
         header = file.read(8)
         length = int(struct.unpack(order + "I", header[4:])[0])
         if header[:4] == wanted:
             return None if length in _UNKNOWN_SIZES else _held(length, size - at - 8)
         at += 8 + length + (length & 1)
-    return f"expected a chunk of samples ({wanted.decode()!r}), got the end of the file"
+    return f"expected a chunk of samples ({wanted.decode()!r}), got {_MAX_CHUNKS} others"
 
 
 def _ogg(file: BinaryIO, size: int) -> str | None:

@@ -25,7 +25,7 @@ def render(results: Results) -> str:
         splits=SPLITS.format(
             test=f"{100 * results['test_share']:.0f}", train=f"{100 - 100 * results['test_share']:.0f}"
         ),
-        chance=_chance(splits[kinds[0]]["seeds"]),
+        chance=f"{100 * max(_chance(splits[kind]['seeds']) for kind in kinds):.1f}",
         seeds=", ".join(str(row["seed"]) for row in splits[kinds[0]]["seeds"]),
         accuracy_rows="\n".join(_accuracy_row(kind, splits[kind]) for kind in kinds),
         seed_rows="\n".join(_seed_row(kind, row) for kind in kinds for row in splits[kind]["seeds"]),
@@ -53,10 +53,10 @@ def _shipped(results: Results) -> dict[str, Any]:
     return next(row for row in rows if row["seed"] == results["shipped"]["seed"])
 
 
-def _chance(rows: list[dict[str, Any]]) -> str:
-    """The largest class's share of the test rows, all seeds together."""
+def _chance(rows: list[dict[str, Any]]) -> float:
+    """The largest class's share of the test rows of a split, all seeds together."""
     counts = [sum(row) for row in _added(rows)]
-    return f"{100 * max(counts) / sum(counts):.1f}"
+    return max(counts) / sum(counts)
 
 
 def _accuracy_row(kind: SplitKind, split: dict[str, Any]) -> str:
@@ -103,6 +103,11 @@ def _data(data: dict[str, Any]) -> str:
     lines = [f"{name}{file}: {data['rows']:,} rows from {data['speakers']} speakers or groups of speakers."]
     left_out = " and ".join(f"{data[what]:,} {what}" for what in ("skipped", "unreadable") if data.get(what))
     lines += [f"Left out: {left_out} files."] if left_out else []
+    if repeated := data.get("repeated"):
+        lines.append(
+            f"Equal to another row: {repeated:,}. A random split may put one of two equal rows on each side; the test "
+            "figures are not corrected for it."
+        )
     lines += [data[what] for what in ("citation", "note") if what in data]
     lines.append(f"SHA-256 of the features: `{data['sha256']}`.\nThe data are not part of the model.")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sottovoce.engine.errors import InputError
+from sottovoce.models.npz import NPZ_ERRORS, read_array
 from sottovoce.models.training.augment import augmented_recordings
 from sottovoce.models.training.splits import MIXED_BLOCKS, speaker_groups
 
@@ -29,6 +30,7 @@ Progress = Callable[[int, str], None]
 
 MAX_FILE_BYTES = 1 << 32
 _KEYS = ("X", "y")
+_OPTIONAL = ("labels", "speaker", "block")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +100,21 @@ def load_features(
 
 def _read_npz(where: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with open(where, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            unpacked = sum(entry.file_size for entry in archive.zip.infolist())
+        with zipfile.ZipFile(where) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > MAX_FILE_BYTES:  # a small file can unpack to a thousand times its size
                 raise InputError(f"{where}: expected at most {MAX_FILE_BYTES} bytes unpacked, got {unpacked}")
-            arrays = {name: archive[name] for name in archive.files}
+            found = [entry.filename for entry in archive.infolist()]
+            names = [name for name in (*_KEYS, *_OPTIONAL) if f"{name}.npy" in found]
+            twice = [name for name in names if found.count(f"{name}.npy") > 1]
+            if twice:
+                raise InputError(f"{where}: expected each array once, got {' and '.join(twice)} twice")
+            arrays = {name: read_array(archive, name) for name in names}
     except InputError:
         raise
     except OSError as problem:
         raise InputError(f"{where}: expected an npz file of features, got: {problem.strerror or problem}") from None
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+    except NPZ_ERRORS:
         raise InputError(f"{where}: expected an npz file of features, got something else") from None
     missing = [name for name in _KEYS if name not in arrays]
     if missing:

@@ -69,8 +69,8 @@ def train_all(plan: Plan, epoch_done: EpochDone | None = None, network_done: Net
         for kind in plan.kinds:
             for seed in plan.seeds:
                 graph, row = train_network(plan, kind, seed, epoch_done)
+                rows[kind] = [*rows.get(kind, []), row]
                 shipped = graph if shipped is None else shipped
-                rows.setdefault(kind, []).append(row)
                 if network_done is not None:
                     network_done(kind, row)
     except KeyboardInterrupt:
@@ -153,7 +153,9 @@ def _results(
     kind, seed = next(iter(rows)), plan.seeds[0]
     test = split_rows(kind, plan.data.groups, seed, plan.test_share).test
     name = plan.graph.name
-    note = {"note": NOTES[name]} if name in NOTES and plan.recipe == recipe_for(name) else {}
+    is_preset = name in NOTES and plan.recipe == recipe_for(name)
+    same_rows = plan.data.source.get("title", "RAVDESS") == "RAVDESS"  # an unnamed file may hold RAVDESS
+    note = {"note": NOTES[name]} if is_preset and same_rows else {}
     return {
         "model": name,
         "input_shape": list(plan.graph.input_shape),
@@ -161,7 +163,12 @@ def _results(
         "labels": list(plan.data.names),
         "layers": describe(shipped),
         "parameters": shipped.parameters,
-        "data": {**plan.data.source, "rows": len(plan.data), "speakers": len(np.unique(plan.data.groups))},
+        "data": {
+            **plan.data.source,
+            "rows": len(plan.data),
+            "repeated": len(plan.data) - len(np.unique(plan.data.features, axis=0)),
+            "speakers": len(np.unique(plan.data.groups)),
+        },
         "shipped": {"seed": seed, "split": kind},
         "test_share": plan.test_share,
         "recipe": {**asdict(plan.recipe), "copies": 0 if plan.data.copies is None else len(plan.data.copies), **note},

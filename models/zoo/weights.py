@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sottovoce.engine.errors import ModelError
 from sottovoce.models.graph import Shape
+from sottovoce.models.npz import NPZ_ERRORS, read_array, read_header
 from sottovoce.models.zoo.layers import Array
 from sottovoce.models.zoo.table import ZooModel
 
@@ -50,7 +48,7 @@ def load_weights(path: str | os.PathLike[str], shapes: Shapes) -> Weights:
         raise
     except OSError as problem:
         raise ModelError(f"{where}: expected an npz file of arrays, got: {problem.strerror or problem}") from None
-    except (ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except NPZ_ERRORS:
         raise ModelError(f"{where}: expected an npz file of arrays, got something else") from None
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -97,19 +95,8 @@ def draw_weights(model: ZooModel, seed: int, classes: int) -> Weights:
 
 
 def _read(where: str, archive: zipfile.ZipFile, name: str, allowed: tuple[Shape, ...]) -> NDArray[np.float32]:
-    with archive.open(f"{name}.npy") as member:
-        shape, dtype = _header(member)
+    shape, dtype = read_header(archive, name)
     check_shape(where, name, shape, allowed)
     if dtype != np.float32:
         raise ModelError(f"{where}: expected {name} of dtype float32, got {dtype}")
-    with archive.open(f"{name}.npy") as member:
-        array: NDArray[np.float32] = npy.read_array(member, allow_pickle=False)
-    return array
-
-
-def _header(member: IO[bytes]) -> tuple[Shape, np.dtype[Any]]:
-    """What an npy file says about itself. Raises ValueError if it is none, or of a version that float arrays lack."""
-    if npy.read_magic(member) != (1, 0):
-        raise ValueError("not an npy file of version 1.0")
-    shape, _, dtype = npy.read_array_header_1_0(member)
-    return shape, dtype
+    return read_array(archive, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -247,3 +248,17 @@ def test_what_people_take_for_a_model(command: RunCommand, tmp_path: Path) -> No
     ):
         ran = command("explain", word)
         assert ran.status == Exit.USAGE and hint in ran.err and "Graph" not in ran.err
+
+
+def test_sample_files_that_claim_more_than_they_hold_are_status_2(command: RunCommand, tmp_path: Path) -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (%s,), }"
+    for number, text in enumerate((header % b"1000000000000000", header % (b"9" * 40), b"(" * 900, b"{'descr':")):
+        body = b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text + b"\n" + bytes(64)
+        for suffix in ("npy", "npz"):
+            path = tmp_path / f"{number}.{suffix}"
+            path.write_bytes(body)
+            if suffix == "npz":
+                with zipfile.ZipFile(path, "w") as archive:
+                    archive.writestr("features.npy", body)
+            ran = command("explain", "tiny", "--calibrated", path)
+            assert (ran.status, ran.out) == (Exit.USAGE, "") and "expected an npy or npz file of numbers" in ran.err

@@ -139,28 +139,31 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _read(path: Path) -> NDArray[np.generic]:
     """The array of an npy file; of an npz file the only one, or that named `features`. Nothing is unpickled."""
+    import tokenize
     import zipfile
-    import zlib
 
     import numpy as np
 
+    from sottovoce.models.npz import NPZ_ERRORS, read_array
+
     try:
         with open(path, "rb") as file:
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                return found
-            names = found.files
-            if len(names) != 1 and "features" not in names:
-                raise ModelError(
-                    f"--calibrated {path}: expected one array or one named features, got {', '.join(names)}"
-                )
-            array: NDArray[np.generic] = found[names[0] if len(names) == 1 else "features"]
-            return array
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                array: NDArray[np.generic] = np.load(file, allow_pickle=False)
+                return array
+            with zipfile.ZipFile(file) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+                if len(names) != 1 and "features" not in names:
+                    raise ModelError(
+                        f"--calibrated {path}: expected one array or one named features, got {', '.join(names)}"
+                    )
+                return read_array(archive, names[0] if len(names) == 1 else "features")
     except OSError as error:
         raise ModelError(f"--calibrated {path}: {error.strerror or error}") from None
     except ModelError:
         raise
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*NPZ_ERRORS, MemoryError, tokenize.TokenError) as error:
         raise ModelError(f"--calibrated {path}: expected an npy or npz file of numbers, or a folder: {error}") from None
 
 

@@ -146,6 +146,21 @@ def test_each_bad_file_has_its_own_error_that_names_the_file(tmp_path: Path, cas
     assert caught.value.__cause__ is None
 
 
+def test_a_name_that_is_no_utf_8_is_read(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9\n.wav"
+    with open(name, "wb") as file:
+        file.write(demo_clip_path().read_bytes())
+    np.testing.assert_array_equal(load_audio(os.fsdecode(name)), load_audio(demo_clip_path()))
+
+
+def test_the_search_for_samples_ends(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.wav"
+    path.write_bytes(b"RIFF" + struct.pack("<I", 1 << 20) + b"WAVE")
+    os.truncate(path, 1 << 20)  # an empty chunk every 8 bytes
+    with pytest.raises(AudioError, match=r"zeros\.wav is truncated: .*got 10000 others"):
+        load_audio(path)
+
+
 def test_a_truncated_mp3_is_a_shorter_mp3(tmp_path: Path) -> None:
     """The limit that the documentation states: MP3 has no reliable length to compare with."""
     path = tmp_path / "whole.mp3"

@@ -125,6 +125,33 @@ def test_a_broken_entry_is_computed_again_and_repaired(damage: str, cache: Featu
     assert not _is_computed(cache, sound)
 
 
+def _pipe(entry: Path) -> None:
+    entry.unlink()
+    os.mkfifo(entry)
+
+
+def _link(entry: Path) -> None:
+    entry.symlink_to(entry.rename(entry.with_name("elsewhere")))
+
+
+@pytest.mark.parametrize("replaced", [_pipe, _link])
+def test_what_is_no_file_is_not_read_and_replaced(
+    replaced: Callable[[Path], None], cache: FeatureCache, sound: Path
+) -> None:
+    entry = _fill(cache, sound)
+    replaced(entry)
+    assert _is_computed(cache, sound)  # a pipe that is waited for would hang
+    assert entry.is_file() and not entry.is_symlink()
+
+
+def test_what_cannot_be_deleted_is_named(cache: FeatureCache, sound: Path) -> None:
+    entry = _fill(cache, sound)
+    entry.unlink()
+    entry.mkdir()
+    with pytest.raises(ConfigError, match=r"feature cache .*here"):
+        cache.clear()
+
+
 def test_an_entry_under_anothers_name_is_not_taken_for_it(cache: FeatureCache, sound: Path) -> None:
     entry = _fill(cache, sound)
     sound.write_bytes(b"other")

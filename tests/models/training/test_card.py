@@ -41,6 +41,20 @@ def test_the_card_carries_the_figures() -> None:
     assert "interrupted" not in card and "{" not in card
 
 
+def test_chance_is_that_of_the_split_with_the_largest_class() -> None:
+    results = sample_results()
+    for row in results["splits"]["by_speaker"]["seeds"]:
+        row["confusion"][0][0] += 30
+    assert "Chance is 66.7 %" in render(results)
+
+
+def test_rows_that_occur_twice_are_said() -> None:
+    results = sample_results()
+    assert "Equal to another row" not in render(results)
+    results["data"]["repeated"] = 2
+    assert "Equal to another row: 2." in render(results)
+
+
 def test_what_was_not_measured_is_said() -> None:
     results = sample_results(interrupted=True)
     del results["splits"]["by_speaker"]

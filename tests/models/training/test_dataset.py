@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,15 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, changes: 
     path = tmp_path / "rows.npz"
     np.savez(path, allow_pickle=True, **_arrays(**changes))
     with pytest.raises(InputError, match=rf"rows\.npz: .*{message}"):
+        load_features(path, (1, 10), ("a", "b", "c"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_with_two_arrays_of_one_name_is_refused(tmp_path: Path) -> None:
+    path = _save(tmp_path / "rows.npz", _arrays())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y.npy", archive.read("y.npy"))
+    with pytest.raises(InputError, match=r"rows\.npz: expected each array once, got y twice"):
         load_features(path, (1, 10), ("a", "b", "c"))
 
 

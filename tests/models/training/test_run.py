@@ -15,7 +15,7 @@ from sottovoce.models.evaluate import evaluate  # noqa: E402
 from sottovoce.models.graph import Graph  # noqa: E402
 from sottovoce.models.training.card import render  # noqa: E402
 from sottovoce.models.training.dataset import TrainingSet  # noqa: E402
-from sottovoce.models.training.recipe import Recipe  # noqa: E402
+from sottovoce.models.training.recipe import Recipe, recipe_for  # noqa: E402
 from sottovoce.models.training.run import Plan, find_device, train_all  # noqa: E402
 from sottovoce.models.training.splits import split_rows, validation_split  # noqa: E402
 from sottovoce.models.zoo import build, random_weights  # noqa: E402
@@ -69,6 +69,20 @@ def test_the_run_repeats_itself(outcome: object) -> None:
             outcome.results["splits"]["random"]["seeds"][0]  # type: ignore[attr-defined]
         )
     )
+
+
+def test_the_note_on_a_preset_is_kept_to_rows_that_it_is_about() -> None:
+    """It says that test rows may have chosen the preset: not those of another corpus."""
+    data = _data()
+    data.features[1] = data.features[4]
+    short = replace(recipe_for("tiny"), epochs=1)
+    for title, is_noted in (("EmoDB", False), ("RAVDESS", True), (None, True)):
+        named = replace(data, source={**data.source, **({} if title is None else {"title": title})})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sottovoce.models.training.run.recipe_for", lambda name: short)
+            results = train_all(_plan(data=named, recipe=short, kinds=("random",), seeds=(0,))).results
+        assert ("note" in results["recipe"]) == is_noted
+        assert results["data"]["repeated"] == 1
 
 
 def test_copies_of_test_and_validation_rows_are_never_trained_on() -> None:

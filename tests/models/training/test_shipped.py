@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.training.card import render
 from sottovoce.models.training.dataset import load_features
 from sottovoce.models.training.measure import accuracy, confusion, logits_of
+from sottovoce.models.training.recipe import NOTES, RECIPES
 from sottovoce.models.training.splits import split_rows
 from sottovoce.models.zoo import build
 
@@ -54,6 +56,12 @@ def test_the_figures_add_up(name: str) -> None:
             assert np.trace(table) / table.sum() == pytest.approx(row["test_accuracy"], abs=1e-4)
 
 
+def test_the_recipe_is_the_preset_and_its_choice_is_told(name: str) -> None:
+    recipe = _results(name)["recipe"]
+    assert recipe.pop("note").startswith(NOTES[name])
+    assert recipe == {**asdict(RECIPES[name]), "copies": 0}
+
+
 def test_the_compiler_still_proves_the_card_s_margin_bound(name: str) -> None:
     found = compile_graph(build(name, ZOO / name / "weights.npz")).report.margin_bound
     assert 0 < found <= 1.01 * _results(name)["fixed_point"]["margin_bound"]
@@ -64,6 +72,7 @@ def test_the_weights_give_the_reported_figures(name: str, shared_data: Path) -> 
     results, graph = _results(name), build(name, ZOO / name / "weights.npz")
     data = load_features(shared_data / "ravdess" / "mfcc40_mean.npz", graph.input_shape, None, graph.labels)
     assert data.source["sha256"] == results["data"]["sha256"]
+    assert len(data) - len(np.unique(data.features, axis=0)) == results["data"]["repeated"]
     shipped = results["shipped"]
     row = next(row for row in results["splits"][shipped["split"]]["seeds"] if row["seed"] == shipped["seed"])
     split = split_rows(shipped["split"], data.groups, shipped["seed"], results["test_share"])
