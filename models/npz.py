@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import math
+import os
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from sottovoce.engine.errors import InputError
+
 NPZ_ERRORS = (ValueError, KeyError, EOFError, TypeError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error)
 """What a file that is no npz file makes `zipfile` and this module raise, besides OSError."""
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Those that NumPy writes; other unpackers raise errors of their own and take the memory that a file asks for."""
+
+
+@contextmanager
+def open_npz(
+    path: str | os.PathLike[str], limit: int, where: str, what: str, error: type[InputError]
+) -> Iterator[zipfile.ZipFile]:
+    """The archive at `path`, which may hold `limit` bytes, packed and unpacked.
+
+    What goes wrong, also in the block that reads it, is raised as `error`, whose text says `where`, and `what` the
+    file should hold.
+    """
+    try:
+        size = Path(path).stat().st_size
+        if size > limit:
+            raise error(f"{where}: expected at most {limit} bytes, got {size}")
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > limit:  # a small file can unpack to a thousand times its size
+                raise error(f"{where}: expected at most {limit} bytes unpacked, got {unpacked}")
+            yield archive
+    except InputError:
+        raise
+    except OSError as problem:
+        raise error(f"{where}: expected an npz file of {what}, got: {problem.strerror or problem}") from None
+    except NPZ_ERRORS:
+        raise error(f"{where}: expected an npz file of {what}, got something else") from None
 
 
 def read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -36,12 +36,9 @@ def max_pool(protocol: Protocol[A, B, W, Z], x: A, step: MaxPool) -> A:
         return _maximum(protocol, gather(0, windows, pool.kernel), step)
     whole, rest = divmod(pool.kernel, pool.stride)
     runs = _maximum(protocol, gather(0, windows + whole - 1, pool.stride), step)
-    length = 1
-    while length < whole:
-        shift = min(length, whole - length)
+    for shift in _shifts(whole):
         count = runs.shape[-1] - shift
         runs = _larger(protocol, runs.map(_take(-1, 0, count)), runs.map(_take(-1, shift, shift + count)), step)
-        length += shift
     if rest:
         behind = gather(whole * pool.stride, windows, 1).map(lambda v: v[..., 0])
         runs = _larger(protocol, runs, behind, step)
@@ -64,13 +61,21 @@ def _is_shared(pool: Pool, windows: int) -> bool:
 
 def _shared_comparisons(pool: Pool, windows: int) -> int:
     whole, rest = divmod(pool.kernel, pool.stride)
-    runs, length = windows + whole - 1, 1
+    runs = windows + whole - 1
     total = runs * (pool.stride - 1)
-    while length < whole:
-        shift = min(length, whole - length)
-        runs, length = runs - shift, length + shift
+    for shift in _shifts(whole):
+        runs -= shift
         total += runs
     return total + windows * rest
+
+
+def _shifts(whole: int) -> list[int]:
+    """How far apart the runs are whose maxima are joined, until each is `whole` blocks long: 1, 2, 4, …, the rest."""
+    shifts, length = [], 1
+    while length < whole:
+        shifts.append(min(length, whole - length))
+        length += shifts[-1]
+    return shifts
 
 
 def _levels(count: int) -> int:

@@ -11,6 +11,7 @@ from sottovoce.engine.errors import RangeProofError
 from sottovoce.engine.fixed import MAX_FRAC_BITS
 from sottovoce.engine.program import MAX_TRUNC_BITS
 from sottovoce.models.compiler import ranges
+from sottovoce.models.compiler.affine import as_float64
 from sottovoce.models.compiler.ranges import Bounds, Float, Interval, Quantised
 from sottovoce.models.compiler.stages import Stage
 from sottovoce.models.graph import Conv1d, Dense
@@ -83,7 +84,7 @@ class Products:
         self.node = node
         self.x = x
         self.observed = observed
-        self._weight, self._bias = _f64(node.weight), bias_of(node)
+        self._weight, self._bias = as_float64(node.weight), bias_of(node)
         self._values: dict[int, tuple[Quantised, Interval]] = {}
         self._bounds: dict[int, Bounds] = {}
         self._carried: Interval | None = None
@@ -187,9 +188,5 @@ def _search(
 
 def bias_of(node: Conv1d | Dense) -> Float:
     """The bias in the program's shape: (out,), (c_out, 1) or (c_out, time_out)."""
-    bias = _f64(node.bias)
+    bias = as_float64(node.bias)
     return bias[:, None] if isinstance(node, Conv1d) and bias.ndim == 1 else bias
-
-
-def _f64(values: Float) -> Float:
-    return np.asarray(values, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Was a sound file cut off? Answered from its container, because the decoder does not say.
+"""Sound files by their suffix, and: was one cut off? Answered from its container, because the decoder does not say.
 
 libsndfile plays what is left of a truncated WAV, AIFF, AU or Ogg file and reports no error: the client would classify
 half a sentence. These functions compare what the header promises with what the file holds. For FLAC the decoder
@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import struct
 from typing import BinaryIO
+
+LOSSY_SUFFIXES = frozenset((".mp3", ".ogg", ".oga", ".opus"))
+SOUND_SUFFIXES = LOSSY_SUFFIXES | {".wav", ".w64", ".rf64", ".flac", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf"}
+"""Of the formats that libsndfile decodes."""
 
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # written by programs that stream to a pipe and cannot go back
 _MAX_CHUNKS = 10_000  # before the samples; a file of zeros has one every 8 bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sottovoce.engine.errors import InputError
-from sottovoce.models.npz import NPZ_ERRORS, read_array
+from sottovoce.models.npz import open_npz, read_array
 from sottovoce.models.training.augment import augmented_recordings
 from sottovoce.models.training.splits import MIXED_BLOCKS, speaker_groups
 
@@ -99,23 +98,13 @@ def load_features(
 
 
 def _read_npz(where: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with zipfile.ZipFile(where) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > MAX_FILE_BYTES:  # a small file can unpack to a thousand times its size
-                raise InputError(f"{where}: expected at most {MAX_FILE_BYTES} bytes unpacked, got {unpacked}")
-            found = [entry.filename for entry in archive.infolist()]
-            names = [name for name in (*_KEYS, *_OPTIONAL) if f"{name}.npy" in found]
-            twice = [name for name in names if found.count(f"{name}.npy") > 1]
-            if twice:
-                raise InputError(f"{where}: expected each array once, got {' and '.join(twice)} twice")
-            arrays = {name: read_array(archive, name) for name in names}
-    except InputError:
-        raise
-    except OSError as problem:
-        raise InputError(f"{where}: expected an npz file of features, got: {problem.strerror or problem}") from None
-    except NPZ_ERRORS:
-        raise InputError(f"{where}: expected an npz file of features, got something else") from None
+    with open_npz(where, MAX_FILE_BYTES, str(where), "features", InputError) as archive:
+        found = [entry.filename for entry in archive.infolist()]
+        names = [name for name in (*_KEYS, *_OPTIONAL) if f"{name}.npy" in found]
+        twice = [name for name in names if found.count(f"{name}.npy") > 1]
+        if twice:
+            raise InputError(f"{where}: expected each array once, got {' and '.join(twice)} twice")
+        arrays = {name: read_array(archive, name) for name in names}
     missing = [name for name in _KEYS if name not in arrays]
     if missing:
         raise InputError(f"{where}: expected arrays X and y, got none named {' or '.join(missing)}")

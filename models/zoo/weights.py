@@ -6,14 +6,13 @@ import math
 import os
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.errors import ModelError
 from sottovoce.models.graph import Shape
-from sottovoce.models.npz import NPZ_ERRORS, read_array, read_header
+from sottovoce.models.npz import open_npz, read_array, read_header
 from sottovoce.models.zoo.layers import Array
 from sottovoce.models.zoo.table import ZooModel
 
@@ -33,23 +32,10 @@ def load_weights(path: str | os.PathLike[str], shapes: Shapes) -> Weights:
     """
     where = f"weights {os.fspath(path)}"
     limit = sum(4 * max(map(math.prod, allowed)) + _OVERHEAD_BYTES for allowed in shapes.values())
-    try:
-        size = Path(path).stat().st_size
-        if size > limit:
-            raise ModelError(f"{where}: expected at most {limit} bytes, got {size}")
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > limit:  # a small file can unpack to a thousand times its size
-                raise ModelError(f"{where}: expected at most {limit} bytes unpacked, got {unpacked}")
-            names = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
-            check_names(where, names, shapes)
-            arrays = {name: _read(where, archive, name, allowed) for name, allowed in shapes.items()}
-    except ModelError:
-        raise
-    except OSError as problem:
-        raise ModelError(f"{where}: expected an npz file of arrays, got: {problem.strerror or problem}") from None
-    except NPZ_ERRORS:
-        raise ModelError(f"{where}: expected an npz file of arrays, got something else") from None
+    with open_npz(path, limit, where, "arrays", ModelError) as archive:
+        names = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+        check_names(where, names, shapes)
+        arrays = {name: _read(where, archive, name, allowed) for name, allowed in shapes.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ModelError(f"{where}: expected finite numbers in {name}, got NaN or infinity")

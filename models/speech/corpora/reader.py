@@ -19,11 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from sottovoce.engine.errors import InputError
+from sottovoce.models.speech.containers import LOSSY_SUFFIXES, SOUND_SUFFIXES
 from sottovoce.models.speech.corpora.corpus import Corpus, Excluded, Utterance
 from sottovoce.models.speech.corpora.table import CORPORA, get_corpus
 
-LOSSY = frozenset((".mp3", ".ogg", ".oga", ".opus"))
-SOUND = LOSSY | {".wav", ".w64", ".rf64", ".flac", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf"}
 VIDEO = frozenset((".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".webm", ".wmv"))
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_MAX_BYTES = 1024
@@ -126,7 +125,7 @@ def _walk(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
                 skipped.append(Skipped(path, "a link to a folder is not followed"))
             elif suffix in VIDEO:
                 skipped.append(Skipped(path, "a video file: only sound files are read"))
-            elif suffix in SOUND:
+            elif suffix in SOUND_SUFFIXES:
                 if entry.name.startswith("."):
                     skipped.append(Skipped(path, "a hidden file (macOS writes ._ files beside copied ones)"))
                 elif not entry.is_file():
@@ -169,7 +168,7 @@ def _fits(corpus: Corpus, inside: PurePath) -> bool:
 
 def _preference(utterance: Utterance) -> tuple[bool, int, Path]:
     path = utterance.path
-    return path.suffix.lower() in LOSSY, len(path.parts), path
+    return path.suffix.lower() in LOSSY_SUFFIXES, len(path.parts), path
 
 
 def _same_bytes(first: Path, second: Path) -> bool:

@@ -216,13 +216,12 @@ def _predict(
     classifier: Classifier, features: NDArray[np.float64], top_k: int, scores: bool
 ) -> list[tuple[Prediction, ...]]:
     """The top_k predictions of each row of features, best first."""
+    from sottovoce.serving.results import best_labels
+
     if not scores:
         return [({"label": str(label), "score": None},) for label in classifier.predict(features)]
-    labels = classifier.classes_
-    return [
-        tuple({"label": str(labels[i]), "score": float(row[i])} for i in (-row).argsort(kind="stable")[:top_k])
-        for row in classifier.predict_proba(features)
-    ]
+    best = best_labels(classifier.program.labels, classifier.predict_proba(features), top_k)
+    return [tuple(places) for places in best]
 
 
 def _cost(classifier: Classifier) -> RequestCost:

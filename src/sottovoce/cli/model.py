@@ -40,7 +40,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool, cali
         metavar="SEED",
         help="random weights for a model of the zoo: to see what it costs; every result is marked RANDOM",
     )
-    group.add_argument("--labels", type=_names, metavar="A,B,…", help="the labels, in the order of the logits")
+    group.add_argument("--labels", type=comma_separated, metavar="A,B,…", help="the labels, in the order of the logits")
     group.add_argument("--features", metavar="NAME", help="the feature set that the model was trained on")
     group.add_argument(
         "--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="every feature lies between these; else refused"
@@ -129,7 +129,7 @@ def load_samples(path: Path | None, graph: Graph) -> NDArray[np.float64] | None:
     return samples
 
 
-def _names(text: str) -> tuple[str, ...]:
+def comma_separated(text: str) -> tuple[str, ...]:
     """For argparse: a,b,c."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):

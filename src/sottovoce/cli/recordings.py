@@ -7,11 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sottovoce.engine.errors import AudioError, InputError
-
-EXTENSIONS = frozenset(
-    (".wav", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf")
-)  # fmt: skip
-"""Of the formats that libsndfile decodes."""
+from sottovoce.models.speech.containers import SOUND_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ def _walk(folder: str) -> Iterator[Item]:
     for where, folders, names in os.walk(folder, onerror=failures.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SOUND_SUFFIXES:
                 yield Item(os.path.join(where, name))
     for failure in failures:
         name = str(failure.filename)

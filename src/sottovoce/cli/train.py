@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce import __version__
 from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.model import check_model_word
+from sottovoce.cli.model import check_model_word, comma_separated
 from sottovoce.cli.output import (
     Narrator,
     add_progress,
@@ -64,7 +64,9 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     group = parser.add_argument_group("data")
     group.add_argument("--corpus", metavar="NAME", help="the corpus; default: told by the names of the files")
-    group.add_argument("--labels", metavar="A,B,…", help="names of the classes 0, 1, … of an npz file")
+    group.add_argument(
+        "--labels", type=comma_separated, metavar="A,B,…", help="names of the classes 0, 1, … of an npz file"
+    )
     group.add_argument(
         "--split", choices=sorted(SPLITS), default="both", help="test rows: at random, whole speakers, or both"
     )
@@ -177,8 +179,7 @@ def _load(args: argparse.Namespace, graph: Graph, narrator: Narrator) -> Trainin
 
     source = Path(args.source)
     if source.is_file():
-        names = None if args.labels is None else [name.strip() for name in args.labels.split(",")]
-        found = load_features(source, graph.input_shape, names, graph.labels)
+        found = load_features(source, graph.input_shape, args.labels, graph.labels)
         return found if args.corpus is None else of_corpus(found, get_corpus(args.corpus))
     if args.labels is not None:
         raise ConfigError("--labels: expected it with an npz file; a corpus names its own")

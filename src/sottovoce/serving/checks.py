@@ -13,18 +13,18 @@ from sottovoce.models.graph import Graph
 from sottovoce.models.speech.features import FEATURE_SETS
 
 
-def check_features(program: Program | Graph) -> None:
+def check_features(model: Program | Graph) -> None:
     """Whether recordings can be turned into what the model takes. Raises ConfigError."""
-    known = FEATURE_SETS.get(program.features)
+    known = FEATURE_SETS.get(model.features)
     if known is None:
         raise ConfigError(
-            f"model {program.name!r}: expected features {' or '.join(FEATURE_SETS)}, got {program.features or None!r}; "
+            f"model {model.name!r}: expected features {' or '.join(FEATURE_SETS)}, got {model.features or None!r}; "
             "say which it was trained on (features=, --features NAME), or compute its features yourself and use predict"
         )
-    if known.input_shape != program.input_shape:
+    if known.input_shape != model.input_shape:
         raise ConfigError(
-            f"model {program.name!r}: expected input shape {known.input_shape} with features {program.features}, "
-            f"got {program.input_shape}"
+            f"model {model.name!r}: expected input shape {known.input_shape} with features {model.features}, "
+            f"got {model.input_shape}"
         )
 
 
