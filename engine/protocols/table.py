@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ AnyProtocol = Protocol[Any, Any, Any, Any]
 class ProtocolRow:
     """One protocol.
 
-    security: adversary and corruption threshold, for humans.
+    adversary, security: the model of the adversary; with the corruption threshold, for humans.
+    preprocessing: needs an offline phase that makes correlated randomness.
     make: one party's side, on one lane, under a rotation of roles.
     keys: for a rank, the slots whose pairwise key it holds and the peer that holds it too.
     split: what an owner of plaintext sends: for each party the bytes of its slots; slot_bytes: their lengths.
@@ -38,7 +39,9 @@ class ProtocolRow:
 
     name: str
     parties: int
+    adversary: Literal["semi-honest", "malicious"]
     security: str
+    preprocessing: bool
     make: Callable[[Party, int], AnyProtocol]
     keys: Callable[[int], Mapping[int, int]]
     split: Callable[[NDArray[np.uint64], Fill], Sequence[Slots]]
@@ -56,7 +59,9 @@ PROTOCOLS: Mapping[str, ProtocolRow] = {
         ProtocolRow(
             name="rep3",
             parties=3,
+            adversary="semi-honest",
             security="semi-honest, one of three parties",
+            preprocessing=False,
             make=Rep3,
             keys=rep3_share.key_holders,
             split=rep3_share.split,

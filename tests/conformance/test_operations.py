@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sottovoce.engine.functions.linear import linear
 from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool, max_pool_comparisons
 from sottovoce.engine.program import Linear, MaxPool, Pool, TensorSpec
-from sottovoce.engine.protocols.base import pooled
+from sottovoce.engine.protocols.base import Schedule, pooled
 from sottovoce.engine.protocols.plain.protocol import Plain, PlainAShare
 from sottovoce.engine.protocols.table import PROTOCOLS, ProtocolRow
 from sottovoce.engine.protocols.tally import ShapeShare, Tally, Totals
+from sottovoce.engine.transport.base import HEADER_BYTES
 from tests.conformance.harness import Outcome, join, run, share
 from tests.conformance.operations import CONV_CASES, OPERATIONS, conv_step, extremes
 
@@ -23,6 +28,26 @@ def assert_cost(outcome: Outcome, totals: Totals) -> None:
     assert [sum(c.bytes_sent.values()) for c in outcome.counters] == totals.bytes_sent
     assert [sum(c.frames_sent.values()) for c in outcome.counters] == totals.frames_sent
     assert max(c.clock for c in outcome.counters) == totals.rounds
+
+
+def assert_declared(row: ProtocolRow, outcome: Outcome, declared: Schedule, rotation: int) -> None:
+    """Measured = declared, message by message: bytes and frames from each party to each other, and the rounds."""
+    totals = Totals(row.parties, rotation)
+    totals.add(declared)
+    assert_cost(outcome, totals)
+    links: Counter[tuple[int, int]] = Counter()
+    frames: Counter[tuple[int, int]] = Counter()
+    for message in declared:
+        link = ((message.source + rotation) % row.parties, (message.target + rotation) % row.parties)
+        links[link] += message.payload + HEADER_BYTES
+        frames[link] += 1
+    for rank, counters in enumerate(outcome.counters):
+        assert {peer: n for peer, n in counters.bytes_sent.items() if n} == {
+            t: n for (s, t), n in links.items() if s == rank
+        }
+        assert {peer: n for peer, n in counters.frames_sent.items() if n} == {
+            t: n for (s, t), n in frames.items() if s == rank
+        }
 
 
 @pytest.fixture(params=PROTOCOLS.values(), ids=lambda row: row.name)
@@ -42,9 +67,42 @@ def test_result_and_cost(row: ProtocolRow, name: str, rotation: int, rng: np.ran
         error = join(row, outcome) - operation.expected(*values)
         assert error.min() >= 0, f"{name} {shape}: too small by {-error.min()}"
         assert error.max() <= operation.slack, f"{name} {shape}: too large by {error.max()}"
-        totals = Totals(row.parties, rotation)
-        totals.add(operation.declared(row.schedules, shape))
-        assert_cost(outcome, totals)
+        assert_declared(row, outcome, operation.declared(row.schedules, shape), rotation)
+
+
+def lies(declared: Schedule) -> Iterator[tuple[str, Schedule]]:
+    """Schedules that differ from the declared one in one message, or in the number of rounds."""
+    for index, message in enumerate(declared):
+        others = (*declared[:index], *declared[index + 1 :])
+        third = 3 - message.source - message.target  # of three roles, the one that has no part in it
+        yield f"without message {index}", others
+        yield f"message {index} twice", (*declared, message)
+        for more in (-1, 1):
+            yield f"message {index}: {more:+} byte", (*others, replace(message, payload=message.payload + more))
+        yield f"message {index} to another", (*others, replace(message, target=third))
+        yield f"message {index} from another", (*others, replace(message, source=third))
+    if max((message.round for message in declared), default=1) > 1:
+        yield "all in one round", [replace(message, round=1) for message in declared]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_lying_declaration_is_caught(row: ProtocolRow, name: str, rng: np.random.Generator) -> None:
+    """The check above, with the truth changed in one message at a time."""
+    operation, shape = OPERATIONS[name], (2, 4)
+    shares = [share(row, v) for v in operation.values(rng, shape)]
+    outcome = run(row, lambda p, rank: operation.apply(p, [x[rank] for x in shares]))
+    declared = tuple(operation.declared(row.schedules, shape))
+    assert_declared(row, outcome, declared, 0)
+    unnoticed = [what for what, lie in lies(declared) if _fits(row, outcome, lie)]
+    assert not unnoticed
+
+
+def _fits(row: ProtocolRow, outcome: Outcome, declared: Schedule) -> bool:
+    try:
+        assert_declared(row, outcome, declared, 0)
+    except AssertionError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("rotation", [0, 1, 2])
