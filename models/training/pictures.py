@@ -31,6 +31,8 @@ def draw_curves(results: Results, path: Path) -> None:
 
 
 def _curves(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     validated = any(row["history"]["validation_accuracy"] for row in rows)
     right = axes.twinx() if validated else None
     for row in rows:
@@ -42,7 +44,7 @@ def _curves(axes: Axes, rows: list[dict[str, Any]]) -> None:
             right.plot(epochs, accuracy, color=VALIDATION, alpha=0.6, linewidth=1)
             right.plot(row["kept_epoch"], accuracy[row["kept_epoch"] - 1], "o", color=KEPT, markersize=4, zorder=3)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("training loss", color=LOSS)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)

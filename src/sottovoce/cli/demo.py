@@ -35,9 +35,9 @@ from sottovoce.cli.output import (
     stdout_console,
     write_json,
 )
-from sottovoce.cli.processes import Child, Children, interrupted_by_sigterm
 from sottovoce.cli.warm import warm_up_everything
 from sottovoce.engine.errors import ConfigError
+from sottovoce.serving.processes import Child, Children, interrupted_by_sigterm
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Child processes that are always ended: what `sottovoce demo` runs its five roles in."""
+"""Child processes that are always ended: the roles of a demo, of a benchmark."""
 
 from __future__ import annotations
 
@@ -23,16 +23,23 @@ class Child:
     """`python -m sottovoce ARGUMENTS` in a folder of its own; its standard error goes to a log, line by line.
 
     Its standard input is a pipe that ends when this process does, however it dies: see `party --stop-at-eof`.
+    prefix: words before the command, such as those that make it run in a network namespace.
     """
 
     def __init__(
-        self, role: str, arguments: Sequence[str], folder: Path, log: Path, events: queue.Queue[tuple[str, str]]
+        self,
+        role: str,
+        arguments: Sequence[str],
+        folder: Path,
+        log: Path,
+        events: queue.Queue[tuple[str, str]],
+        prefix: Sequence[str] = (),
     ) -> None:
         self.role = role
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._output: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sottovoce", *arguments],
+            [*prefix, sys.executable, "-m", "sottovoce", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -104,9 +111,9 @@ class Children:
         self.events: queue.Queue[tuple[str, str]] = queue.Queue()
         self._logs = logs
 
-    def start(self, role: str, arguments: Sequence[str], folder: Path) -> Child:
+    def start(self, role: str, arguments: Sequence[str], folder: Path, prefix: Sequence[str] = ()) -> Child:
         """Start one."""
-        child = Child(role, arguments, folder, self._logs / f"{role.lower()}.log", self.events)
+        child = Child(role, arguments, folder, self._logs / f"{role.lower()}.log", self.events, prefix)
         self.all.append(child)
         return child
 
