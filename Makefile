@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_VENV := .venv-fuzz
 TESTS ?= tests
+# The whole suite runs in several processes (ARGS=-n0: in one). For a part of it, TESTS or -k, they cost more than they save.
+WORKERS = $(if $(filter tests,$(TESTS)),$(if $(findstring -k ,$(ARGS)),,-n auto --dist worksteal))
 ARGS ?=
 export PYTHON
 
@@ -18,7 +20,7 @@ demo: $(VENV)/.ready-run  ## five processes classify a clip; only the speaker le
 	@$(BIN)/sottovoce demo $(ARGS)
 
 test: $(VENV)/.ready-test  ## run the test suite (TESTS=tests/engine, ARGS='-k relu')
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(TESTS) $(ARGS)
 
 check: $(VENV)/.ready-dev  ## lint, formatting, types, import contract, links in the docs
 	$(BIN)/ruff check .
@@ -31,8 +33,8 @@ format: $(VENV)/.ready-dev  ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready-run  ## run the benchmarks
-	@$(BIN)/python -m sottovoce.bench $(ARGS)
+bench: $(VENV)/.ready-run  ## measure the paper's tables (up to 10 minutes; ARGS=--quick: one)
+	@$(BIN)/sottovoce bench paper $(ARGS)
 
 docs: $(VENV)/.ready-run  ## check that every link in the docs leads somewhere
 	@$(BIN)/python .ci/check_links.py

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -15,6 +17,9 @@ from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("engine", "kernels", "models", "bench")
+MOST_WORKERS = 8
+COMPILED = pytest.StashKey[bool]()
+COPIES = pytest.StashKey[set[str]]()
 
 # Time limits are pytest-timeout's business: the first call of a kernel compiles it. In CI, the same examples each time.
 settings.register_profile("sottovoce", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI")))
@@ -72,6 +77,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
+# ---- several processes (pytest-xdist) -----------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than the cores, because many tests wait for deployments to start and stop."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS) + 1
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs tests for another one."""
+    return hasattr(config, "workerinput")
+
+
 # ---- compiled kernels ---------------------------------------------------------------------------------------------
 
 
@@ -94,22 +113,37 @@ def pytest_configure(config: pytest.Config) -> None:
     spec = importlib.util.find_spec("sottovoce")
     if spec is None or not spec.submodule_search_locations:
         raise pytest.UsageError("sottovoce is not installed in this environment: run `make test`")
-    drop_stale_kernels(Path(next(iter(spec.submodule_search_locations)), "kernels").resolve())
+    if hasattr(config.option, "benchmark_disable"):
+        config.option.benchmark_disable = True  # each runs once; --benchmark-enable times it
+    if not is_worker(config):
+        drop_stale_kernels(Path(next(iter(spec.submodule_search_locations)), "kernels").resolve())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    if not is_worker(session.config):
+        compile_kernels(session.config, len(session.items))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Workers wait for each other before the first test: compile here, once, or each would compile the same."""
+    compile_kernels(node.config, len(ids))
+
+
+def compile_kernels(config: pytest.Config, tests: int) -> None:
     """Compile before the first test: on a fresh machine our kernels and librosa's take longer than one test may."""
     few = 20  # not worth it, and nested sessions of tests/test_package.py are small
-    if session.config.option.collectonly or len(session.items) <= few:
+    if config.option.collectonly or tests <= few or config.stash.get(COMPILED, False):
         return
     from sottovoce.kernels.warmup import warm_up
-    from sottovoce.models.speech.extract import extract_features
 
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    config.stash[COMPILED] = True
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.write_line("compiling kernels where the cache on disk lacks them ...")
-    warm_up()
-    extract_features([np.sin(np.arange(22050) / 10)])
+    librosa = "from sottovoce.cli.warm import load_feature_code; load_feature_code()"
+    with subprocess.Popen([sys.executable, "-c", librosa]):  # beside ours: it takes longer
+        warm_up()
 
 
 def pytest_report_header() -> list[str]:
@@ -121,17 +155,30 @@ def pytest_report_header() -> list[str]:
 # ---- one copy of every room ---------------------------------------------------------------------------------------
 
 
-def second_copies() -> list[str]:
-    """Rooms imported as top-level packages: a second copy with its own classes, which works only by accident."""
-    return [room for room in ROOMS if room in sys.modules]
+def second_copies(config: pytest.Config) -> list[str]:
+    """Rooms imported as top-level packages, here or in a worker that has ended.
+
+    Such a room is a second copy with its own classes, and works only by accident.
+    """
+    return sorted(config.stash.get(COPIES, set()) | {room for room in ROOMS if room in sys.modules})
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if second_copies():
+    copies = second_copies(session.config)
+    if is_worker(session.config):
+        session.config.workeroutput["second_copies"] = copies  # type: ignore[attr-defined]
+    elif copies:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if copies := second_copies():
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker has ended; one that crashed has nothing to tell, and fails the session anyway."""
+    if error is None:
+        node.config.stash.setdefault(COPIES, set()).update(node.workeroutput["second_copies"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if copies := second_copies(config):
         terminalreporter.section("second copies", red=True)
         terminalreporter.line(f"imported as top-level packages: {', '.join(copies)}. Import sottovoce.{copies[0]}.")

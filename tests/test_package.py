@@ -32,7 +32,7 @@ def module_names() -> list[str]:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,12 @@ def test_every_source_folder_is_a_package(repository: Path) -> None:
 # ---- the checks that guard the suite and the distributions --------------------------------------------------------
 
 
-@pytest.mark.parametrize(("body", "code"), [("sottovoce.engine", 0), ("engine", 1)])
-def test_a_second_copy_of_a_room_fails_the_session(body: str, code: int, tmp_path: Path, repository: Path) -> None:
+@pytest.mark.parametrize(
+    ("body", "workers", "code"), [("sottovoce.engine", "0", 0), ("engine", "0", 1), ("engine", "1", 1)]
+)
+def test_a_second_copy_of_a_room_fails_the_session(
+    body: str, workers: str, code: int, tmp_path: Path, repository: Path
+) -> None:
     (tmp_path / "conftest.py").write_text((repository / "tests" / "conftest.py").read_text())
     (tmp_path / "test_copy.py").write_text(
         f"import sys, types\n\ndef test_it():\n    sys.modules.setdefault({body!r}, types.ModuleType({body!r}))\n"
@@ -137,13 +141,15 @@ def test_a_second_copy_of_a_room_fails_the_session(body: str, code: int, tmp_pat
         "-m",
         "pytest",
         "-q",
+        "-n",
+        workers,
         "-p",
         "no:cacheprovider",
         "--rootdir",
         str(tmp_path),
         str(tmp_path),
     ]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert "1 passed" in result.stdout, result.stdout + result.stderr
     assert result.returncode == code
     assert ("second copies" in result.stdout) is bool(code)

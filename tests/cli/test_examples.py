@@ -22,7 +22,7 @@ def test_a_file_that_is_no_recording(repository: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -36,7 +36,7 @@ def test_classify_recordings(repository: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -176,7 +176,7 @@ def deployment() -> Iterator[Deployment]:
     finally:
         if zygote is not None and zygote.stdin and zygote.stdout:
             zygote.stdin.close()
-            zygote.wait(10)
+            zygote.wait(60)
             zygote.stdout.close()
         shutil.rmtree(folder)
 
@@ -216,7 +216,7 @@ def test_nobody_holds_what_it_must_not(deployment: Deployment, tls: bool) -> Non
         path = d.folder / f"{names[role]}.toml"
         path.write_text(Cluster(tuple(("127.0.0.1", port) for port in seen)).to_toml())
         certs = ["--certs", str(d.folder / role / "certs")]
-        return ["--cluster", str(path), "--deadline", "30", *(certs if tls else ["--insecure-loopback"])]
+        return ["--cluster", str(path), "--deadline", "100", *(certs if tls else ["--insecure-loopback"])]
 
     with proxies(ports) as lines:
         for rank, role in enumerate(PARTIES):

@@ -69,7 +69,7 @@ class Lax(MemoryTransport):
 @pytest.mark.parametrize(("bad", "check"), [(Forgetful, "counters"), (Eager, "clock"), (Lax, "mismatch")])
 def test_the_kit_notices(bad: type[MemoryTransport], check: str) -> None:
     def mesh() -> AbstractContextManager[list[Transport]]:
-        lanes = memory_mesh(3, deadline_s=0.3)
+        lanes = memory_mesh(3, deadline_s=1.0)
         for lane in lanes:
             lane.__class__ = bad
         return opened(lanes)
