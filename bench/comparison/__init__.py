@@ -1,0 +1,1 @@
+"""`sottovoce bench compare`: reads timings, decides what became slower, and shows it."""
