@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.engine.tracing.tracer import Tracer
 from sottovoce.engine.transport.tls import TlsContexts
 from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.encode import encode_input
@@ -63,6 +64,7 @@ def deployment(
     lanes: int = 1,
     deadline_s: float = DEADLINE_S,
     max_requests: int | None = None,
+    tracers: Mapping[int, Tracer] | None = None,
 ) -> Iterator[Deployment]:
     """Servers for the given ranks; on leaving they are stopped, and must end."""
     running = Deployment(Cluster(free_addresses(3), lanes=lanes), threading.Event())
@@ -75,6 +77,7 @@ def deployment(
             insecure_loopback=tls is None,
             deadline_s=deadline_s,
             log=running.logs.setdefault(rank, []).append,
+            tracer=None if tracers is None else tracers[rank],
         )
         try:
             server.serve(running.stop, max_requests=max_requests)

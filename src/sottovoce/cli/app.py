@@ -9,7 +9,8 @@ import sys
 import traceback
 
 from sottovoce import __version__
-from sottovoce.cli import certs, classify, demo, deploy, explain, models, party, train
+from sottovoce.cli import certs, classify, demo, deploy, explain, models, party, profile, train
+from sottovoce.cli.bench import command as bench
 from sottovoce.cli.exits import MEANING, Exit, exit_for
 from sottovoce.cli.output import printable
 from sottovoce.engine.errors import SottovoceError
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sottovoce {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in (demo, classify, explain, models, train, certs, party, deploy):
+    for command in (demo, classify, explain, models, train, certs, party, deploy, bench, profile):
         command.add(commands)
     return parser
 
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         try:
             args = build_parser().parse_args(argv)
+            args.argv = sys.argv[1:] if argv is None else argv
         except SystemExit as stop:  # after --help or --version, or for a usage error that argparse has explained
             status = stop.code if isinstance(stop.code, int) else int(Exit.USAGE)
         else:

@@ -9,13 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sottovoce.cli.connect import Subparsers, add_cluster_options, load_role, positive
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import INSECURE, Narrator, add_progress, remark
 from sottovoce.cli.warm import warm_up_visibly
-from sottovoce.engine.errors import SottovoceError
+from sottovoce.engine.errors import ConfigError, SottovoceError
+
+if TYPE_CHECKING:
+    from sottovoce.engine.tracing.tracer import Tracer
 
 
 def add(commands: Subparsers) -> None:
@@ -32,6 +37,10 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--stop-at-eof", action="store_true", help="stop also when standard input ends (for whoever supervises it)"
     )
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write what each request does, for `sottovoce profile --read`"
+    )
+    parser.add_argument("--nvtx", action="store_true", help="NVTX ranges for nsys and ncu (pip install nvtx)")
     add_progress(parser)
     parser.set_defaults(run=run)
 
@@ -39,6 +48,7 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
     cluster, tls = load_role(args, "party", args.rank)
+    tracer = _tracer(args)
     stop = threading.Event()
     if args.stop_at_eof:
         threading.Thread(target=_stop_at_eof, args=(stop,), name="eof", daemon=True).start()
@@ -49,9 +59,15 @@ def run(args: argparse.Namespace) -> int:
     if tls is None:
         _log(INSECURE)
     server = PartyServer(
-        args.rank, cluster, tls, insecure_loopback=args.insecure_loopback, deadline_s=args.deadline, log=_log
+        args.rank,
+        cluster,
+        tls,
+        insecure_loopback=args.insecure_loopback,
+        deadline_s=args.deadline,
+        log=_log,
+        tracer=tracer,
     )
-    with _stopped_by_signals(stop):
+    with closing(tracer) if tracer is not None else nullcontext(), _stopped_by_signals(stop):
         try:
             server.serve(stop, max_requests=args.requests)
         except SottovoceError:
@@ -59,6 +75,20 @@ def run(args: argparse.Namespace) -> int:
                 raise
         _log(f"P{args.rank} has stopped")
     return Exit.OK
+
+
+def _tracer(args: argparse.Namespace) -> Tracer | None:
+    """What --trace and --nvtx ask for, before anything starts. Raises ConfigError."""
+    if args.trace is None and not args.nvtx:
+        return None
+    from sottovoce.engine.tracing.events import load_ranges
+    from sottovoce.engine.tracing.tracer import Tracer
+
+    ranges = load_ranges() if args.nvtx else None
+    try:
+        return Tracer(args.trace, ranges=ranges, log=_log)
+    except OSError as error:
+        raise ConfigError(f"--trace {args.trace}: {error.strerror}") from None
 
 
 def _log(text: str) -> None:

@@ -16,10 +16,12 @@ from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import HandshakeError, ModelError, ProtocolError, TransportError
 from sottovoce.engine.keys import streams_of
 from sottovoce.engine.party import Party
+from sottovoce.engine.profile import Profile
 from sottovoce.engine.program import Program, from_json
 from sottovoce.engine.protocols.base import AShare, size
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.session import Session
+from sottovoce.engine.tracing.tracer import Tracer
 from sottovoce.engine.transport.connection import Connection
 from sottovoce.engine.transport.handshake import Hello
 from sottovoce.engine.transport.listener import Listener
@@ -48,6 +50,7 @@ class PartyServer:
         insecure_loopback: bool = False,
         deadline_s: float = 30.0,
         log: Callable[[str], None] = lambda text: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.rank = rank
         self.cluster = cluster
@@ -58,6 +61,7 @@ class PartyServer:
         self._insecure = insecure_loopback
         self._deadline_s = deadline_s
         self._log = log
+        self._tracer = tracer
         self._backend = CpuBackend()
         self._stop = threading.Event()
 
@@ -180,9 +184,13 @@ class PartyServer:
     def _session(self, lanes: list[MeshLane], deploy: Deploy, program: Program, tensors: dict[str, AShare]) -> Session:
         parties = []
         for lane in lanes:
-            streams = streams_of(self.row, self.rank, lane.pair_keys, lane.ciphers, lane.lane, self._backend.fill)
-            parties.append(Party(self.rank, self.row.parties, lane.transport, streams, self._backend))
-        return Session(self.row, parties, program, tensors)
+            transport, backend, profile = lane.transport, self._backend, Profile()
+            if self._tracer is not None:
+                transport, backend, profile = self._tracer.means(transport, backend)
+            streams = streams_of(self.row, self.rank, lane.pair_keys, lane.ciphers, lane.lane, backend.fill)
+            parties.append(Party(self.rank, self.row.parties, transport, streams, backend, profile))
+        make = Session if self._tracer is None else self._tracer.session
+        return make(self.row, parties, program, tensors)
 
     # Requests.
 
@@ -235,6 +243,8 @@ class PartyServer:
             book.finish(pending, reason_of(error))
             raise
         book.finish(pending)
+        if self._tracer is not None:
+            self._tracer.finish()
 
     def _accept(self, listener: Listener, desk: ClientDesk, ended: threading.Event) -> None:
         while not ended.is_set():
