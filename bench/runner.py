@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sottovoce.bench.network.open import open_network
 from sottovoce.bench.network.profiles import PROFILES
-from sottovoce.bench.schema import NetworkUsed, Row, Summary
+from sottovoce.bench.schema import NetworkUsed, Row, Status, Summary
 from sottovoce.bench.stats import summarise
 from sottovoce.bench.systems.base import Description, Job, Running, Sample, System
 from sottovoce.bench.systems.ours import Sottovoce
@@ -51,7 +51,8 @@ def quiet(what: str, detail: str = "") -> None:
 class Effort:
     """How long to measure one batch size: `repeat` rounds, or fewer once the slowest system has used `seconds`.
 
-    least: rounds to make in any case, unless they take three times as long. warm_ups: rounds before, not timed.
+    least: rounds to make in any case, unless they take three times as long. warm_ups: rounds before, not timed;
+    one if that is slow.
     """
 
     repeat: int = 20
@@ -141,6 +142,8 @@ def measure(
             for entry in entries:
                 entry.begin()
             for number in range(-effort.warm_ups, effort.repeat):
+                if number == -1 and max(entry.last_s for entry in entries) > effort.seconds / 4:
+                    continue  # one warm-up of something slow is enough
                 say(f"{model}, batch {batch}", "warm-up" if number < 0 else f"round {number + 1} of {effort.repeat}")
                 for place in range(len(entries)):
                     entries[(place + number) % len(entries)].ask(batch, timed=number >= 0)
@@ -159,20 +162,23 @@ class _Entry:
         self._running: Running | None = None
         self._samples: list[Sample] = []
         self._reason = ""
+        self._status: Status = "failed"
         self._described: Description | None = None
         self.spent_s = 0.0
+        self.last_s = 0.0
         say(f"{system.name}: starting")
         try:
             self._described = system.describe()
             self._running = stack.enter_context(system.start(job))
         except (SottovoceError, OSError) as error:
             self._reason = str(error)
+            self._status = "missing" if isinstance(error, ConfigError) else "failed"
             say(f"{system.name}: {error}")
 
     def begin(self) -> None:
         """The next batch size."""
         self._samples = []
-        self.spent_s = 0.0
+        self.spent_s = self.last_s = 0.0
 
     def ask(self, batch: int, *, timed: bool) -> None:
         """One batch; a system that fails is not asked again."""
@@ -182,18 +188,18 @@ class _Entry:
         try:
             sample = self._running.run(batch)
         except SottovoceError as error:
-            self._running, self._reason = None, str(error)
+            self._running, self._reason, self._status = None, str(error), "failed"
             return
+        self.last_s = time.monotonic() - start
         if timed:
-            self.spent_s += time.monotonic() - start
+            self.spent_s += self.last_s
             self._samples.append(sample)
 
     def row(self, job: Job, model: str, batch: int, labels: NDArray[np.int64], random: bool) -> Row:
         """What was measured of one batch size."""
         found = self._described
         if found is None or self._running is None:
-            status = "missing" if found is None else "failed"
-            return _row(self._system.name, found, job, model, batch, random, status=status, reason=self._reason)
+            return _row(self._system.name, found, job, model, batch, random, status=self._status, reason=self._reason)
         samples = self._samples
         last = samples[-1]
         online = _summary([s.online_ms for s in samples])

@@ -15,9 +15,7 @@ from sottovoce.bench.network import measure
 from sottovoce.bench.network import open as opening
 from sottovoce.bench.network.open import Loopback, open_network
 from sottovoce.bench.network.profiles import Link, Profile
-from sottovoce.bench.network.validate import Validation, validation_table
 from sottovoce.bench.schema import NetworkUsed
-from sottovoce.bench.stats import summarise
 from sottovoce.engine.errors import ConfigError
 
 RECEIVE = """
@@ -132,13 +130,3 @@ def test_a_refused_namespace_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tm
     says = r"network x: expected network namespaces, got /dev/net/tun: Permission denied; run as root .* loopback"
     with pytest.raises(ConfigError, match=says), open_network(Profile("x", Link(1, 1)), 2):
         pass
-
-
-def test_table() -> None:
-    one = summarise([1.0, 2.0, 4.0])
-    used = NetworkUsed(
-        name="wan", method="netem", rtt_ms=40, mbit_s=100, measured_rtt_ms=one, measured_mbit_s=summarise([94.4])
-    )
-    head, rule, row = validation_table([Validation(used, 3, one, (93.6, 94.4), 0.126)]).splitlines()
-    assert head.count("|") == rule.count("|") == row.count("|")
-    assert row == "| wan | netem | 40 | 2 (1.5 to 3) | 100 | 94 | 2 (1.5 to 3) | 94, 94 | 0.13 |"

@@ -1,0 +1,1 @@
+"""MP-SPDZ, in a build of the user's own, as a system under test."""
