@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.output import stdout_console
+from sottovoce.cli.output import errors_as_json, stdout_console
 
 
 def add(words: Subparsers) -> None:
@@ -27,6 +27,7 @@ def add(words: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Time and show."""
     from sottovoce.bench.kernels.run import run_kernels

@@ -7,7 +7,7 @@ import argparse
 from sottovoce.cli.bench.options import add_results, command_line, finish, progress, started
 from sottovoce.cli.connect import Subparsers
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.output import make_table, stdout_console
+from sottovoce.cli.output import errors_as_json, make_table, stdout_console
 
 NODES = 3
 PROFILES = ("loopback", "lan", "metro", "wan")
@@ -25,6 +25,7 @@ def add(words: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Measure and show."""
     from sottovoce.bench.environment import describe

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sottovoce.cli.bench.options import add_results, command_line, finish, progress, started
 from sottovoce.cli.connect import Subparsers
 from sottovoce.cli.exits import Exit
-from sottovoce.cli.output import stdout_console
+from sottovoce.cli.output import errors_as_json, stdout_console
 
 if TYPE_CHECKING:
     from sottovoce.bench.paper import Requirement
@@ -44,6 +44,7 @@ def add(words: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from sottovoce.bench.paper import clear_rows, requirements

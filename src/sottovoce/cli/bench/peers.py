@@ -17,6 +17,7 @@ from sottovoce.cli.bench.options import (
 )
 from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
+from sottovoce.cli.output import errors_as_json
 
 BATCHES = (1, 32, 128, 1024)
 
@@ -44,6 +45,7 @@ def add(words: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Start all, ask them in turn, show."""
     from sottovoce.bench.peers.table import make_peers

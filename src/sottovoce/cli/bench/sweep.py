@@ -18,6 +18,7 @@ from sottovoce.cli.bench.options import (
 )
 from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
+from sottovoce.cli.output import errors_as_json
 
 if TYPE_CHECKING:
     from sottovoce.bench.schema import Row
@@ -50,6 +51,7 @@ def add(words: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+@errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Measure and show."""
     from sottovoce.bench.runner import Plan, run_plan
