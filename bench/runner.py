@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.bench.network.open import open_network
-from sottovoce.bench.network.profiles import PROFILES
+from sottovoce.bench.network.profiles import parse_profile
 from sottovoce.bench.schema import NetworkUsed, Row, Status, Summary
 from sottovoce.bench.stats import summarise
 from sottovoce.bench.systems.base import Description, Job, Running, Sample, System
@@ -30,6 +30,7 @@ from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import Graph
 from sottovoce.models.zoo import MODELS, build, random_weights
 
+T = TypeVar("T")
 SEED: Final = 0
 MOST_PARTIES: Final = 4
 """Of any peer."""
@@ -86,6 +87,9 @@ class Plan:
             raise ConfigError(f"bench: batch: expected sizes of at least 1, got {self.batches}")
         for protocol in self.protocols:
             find(protocol)
+        shaped = parse_profile(self.network).link is not None
+        if shaped and not self.encrypted:
+            raise ConfigError(f"bench: network {self.network}: plain TCP is for loopback only")
 
 
 def run_plan(plan: Plan, effort: Effort, *, peers: Sequence[System] = (), say: Say = quiet) -> list[Row]:
@@ -99,8 +103,6 @@ def run_plan(plan: Plan, effort: Effort, *, peers: Sequence[System] = (), say: S
         try:
             network = stack.enter_context(open_network(plan.network, max(nodes, 1 + MOST_PARTIES if peers else 0)))
         except ConfigError as error:
-            if plan.network not in PROFILES:
-                raise
             say(str(error))
             return [_no_network(plan, system, batch, str(error)) for batch in plan.batches for system in systems]
         job = Job(
@@ -114,7 +116,7 @@ def _no_network(plan: Plan, system: System, batch: int, reason: str) -> Row:
     name, _, protocol = system.name.partition(" ")
     return Row(
         system=name, protocol=protocol or name, parties=0, model=plan.model, batch=batch, lanes=plan.lanes,
-        network=NetworkUsed(name=plan.network, method="user-space"), status="missing", reason=reason,
+        network=NetworkUsed(name=plan.network, method="user-space"), encrypted=False, status="missing", reason=reason,
     )  # fmt: skip
 
 
@@ -145,13 +147,20 @@ def measure(
                 if number == -1 and max(entry.last_s for entry in entries) > effort.seconds / 4:
                     continue  # one warm-up of something slow is enough
                 say(f"{model}, batch {batch}", "warm-up" if number < 0 else f"round {number + 1} of {effort.repeat}")
-                for place in range(len(entries)):
-                    entries[(place + number) % len(entries)].ask(batch, timed=number >= 0)
+                for entry in in_turn(entries, number):
+                    entry.ask(batch, timed=number >= 0)
                 if effort.enough(number + 1, max(entry.spent_s for entry in entries)):
                     break
             labels = np.resize(expected, batch)
             rows += [entry.row(job, model, batch, labels, random) for entry in entries]
     return rows
+
+
+def in_turn(entries: Sequence[T], number: int) -> list[T]:
+    """The order of a round: each goes first once, and every second cycle goes backwards, so that neighbours change."""
+    cycle, start = divmod(number, len(entries))
+    order = [*entries[start:], *entries[:start]]
+    return order[::-1] if cycle % 2 else order
 
 
 class _Entry:
@@ -163,13 +172,14 @@ class _Entry:
         self._samples: list[Sample] = []
         self._reason = ""
         self._status: Status = "failed"
+        self._stack = stack.enter_context(ExitStack())
         self._described: Description | None = None
         self.spent_s = 0.0
         self.last_s = 0.0
         say(f"{system.name}: starting")
         try:
             self._described = system.describe()
-            self._running = stack.enter_context(system.start(job))
+            self._running = self._stack.enter_context(system.start(job))
         except (SottovoceError, OSError) as error:
             self._reason = str(error)
             self._status = "missing" if isinstance(error, ConfigError) else "failed"
@@ -189,6 +199,7 @@ class _Entry:
             sample = self._running.run(batch)
         except SottovoceError as error:
             self._running, self._reason, self._status = None, str(error), "failed"
+            self._stack.close()  # what it still computes would take the others' time
             return
         self.last_s = time.monotonic() - start
         if timed:
@@ -220,13 +231,14 @@ class _Entry:
             sharing_ms=_summary([s.sharing_ms for s in samples if s.sharing_ms is not None]),
             opening_ms=_summary([s.opening_ms for s in samples if s.opening_ms is not None]),
             offline_ms=_summary([s.offline_ms for s in samples if s.offline_ms is not None]),
-            offline_bytes=last.offline_bytes,
+            offline_bytes=_means([s.offline_bytes for s in samples]),
             clips_per_s=round(1000 * batch / online.median, 4),
-            bytes_sent=last.bytes_sent,
+            bytes_sent=_means([s.bytes_sent for s in samples]),
             rounds=last.rounds,
             input_bytes=last.input_bytes,
             output_bytes=last.output_bytes,
             memory_mb=tuple(round(value, 1) for value in self._running.memory_mb()),
+            labels_seen=len(set(labels.tolist())),
             label_agreement=None if math.isnan(min(agreement)) else min(agreement),
         )
 
@@ -261,6 +273,11 @@ def _row(
 
 def _summary(values: Sequence[float]) -> Summary | None:
     return summarise(values) if values else None
+
+
+def _means(by_run: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """By party: a protocol that preprocesses in portions does not send the same in each run."""
+    return tuple(round(_mean(column)) for column in zip(*by_run, strict=True))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ meaning or goes; a new optional field leaves it as it is.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from sottovoce.engine.errors import ConfigError
 
 SCHEMA: Final = 1
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 Status = Literal["measured", "missing", "failed"]
 NetworkMethod = Literal["loopback", "netem", "user-space"]
 
@@ -74,9 +75,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     system, version: "sottovoce" or a peer. adversary: "semi-honest", "malicious", or "" where there is none (in the
     clear). security: for humans. preprocessing: the protocol has an offline phase. online_ms: from sending the shares
     to holding the answers, as the client sees it; samples_ms: its values, in the order of measurement. party_ms: the
-    slowest party, from its first step to its last; compute_ms, wait_ms: means over the parties. offline_bytes,
-    bytes_sent: of each party for the whole batch, frame headers included, TLS records not. memory_mb: peak resident
-    size of each party since its start. label_agreement: share of labels equal to those of the network in the clear.
+    slowest party, from its first step to its last; compute_ms, wait_ms: means over the parties and their lanes.
+    offline_bytes, bytes_sent: of each party for the whole batch, means of the runs, frame headers included, TLS records
+    not. memory_mb: peak resident size of each party since its start. label_agreement: share of labels equal to those of
+    the network in the clear, in the worst of the runs; labels_seen: how many different ones those are.
     """
 
     system: str = "sottovoce"
@@ -87,8 +89,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     parties: int
     model: str
     random_weights: bool = False
-    batch: int
-    lanes: int = 1
+    batch: Positive
+    lanes: Positive = 1
     network: NetworkUsed = LOOPBACK
     encrypted: bool = True
     status: Status = "measured"
@@ -110,6 +112,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     output_bytes: int = 0
     memory_mb: tuple[float, ...] = ()
     label_agreement: float | None = None
+    labels_seen: int = 0
     settings: dict[str, str] = {}
 
 
@@ -123,7 +126,7 @@ class AccuracyRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: str
     split: Literal["random", "speaker"]
     seed: int
-    rows: int
+    rows: Positive
     float_correct: int
     fixed_correct: int
     mpc_correct: int
@@ -143,7 +146,7 @@ class NetworkRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     used: NetworkUsed
     nodes: int
     message_ms: Summary
-    together_mbit_s: tuple[float, ...]
+    together_mbit_s: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
     shaper_share: float
 
 

@@ -89,7 +89,10 @@ def chunks(program: Program, batch: int) -> list[slice]:
 
 @dataclass(frozen=True, slots=True)
 class RunStats:
-    """What one request cost at one party: by layer, summed over chunks; measured at its transport."""
+    """What one request cost at one party: by layer, summed over chunks; measured at its transport.
+
+    wait_ns: mean over the lanes that had work, which wait at the same time; the spans' own waits add up over lanes.
+    """
 
     elapsed_ns: int
     wait_ns: int
@@ -155,7 +158,7 @@ class Session:
         spans = tuple(s for n, lane in enumerate(self.lanes) for s in lane.profile.spans[first_span[n] :])
         stats = RunStats(
             elapsed_ns=time.perf_counter_ns() - start,
-            wait_ns=sum(s.wait_ns for s in spans),
+            wait_ns=sum(s.wait_ns for s in spans) // busy,
             bytes_sent=sum(s.bytes_sent for s in spans),
             frames_sent=sum(s.frames_sent for s in spans),
             rounds=max(lane.transport.counters.clock for lane in self.lanes),

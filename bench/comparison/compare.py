@@ -21,7 +21,12 @@ Answer = Literal["slower", "faster", "same", "unclear"]
 
 BLOCKS: Final = 8
 """A single pass is cut into this many stretches of time, which stand for passes."""
-ONLY_ONE = "one pass on a side: stretches of its time stand for passes, and the intervals are too narrow; take more"
+DRIFT_MARGIN: Final = 1.5
+"""By so much the machine may have changed its pace between two single passes."""
+ONLY_ONE = (
+    "one pass on a side: stretches of its time stand for passes, and the intervals are widened by "
+    f"{DRIFT_MARGIN:g} for what the machine may have done in between; take more passes"
+)
 DRIFT = "A and B were not taken in turn: a machine that became slower in between looks like a slower B"
 
 
@@ -109,6 +114,8 @@ def _change(name: str, a: Sequence[Pass], b: Sequence[Pass], bound: float, level
     else:
         first, second = ([float(np.median(rounds)) for rounds in side] for side in (a, b))
     interval = pass_interval(first, second, confidence=level, paired=paired)
+    if min(passes) == 1:  # nothing tells what the machine did between the two runs
+        interval = Interval(interval.ratio, interval.low / DRIFT_MARGIN, interval.high * DRIFT_MARGIN)
     a_ms, b_ms = (float(np.exp(np.mean(np.log(side)))) for side in (first, second))
     return Change(name, a_ms, b_ms, passes, interval, _answer(interval, bound))
 

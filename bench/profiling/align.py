@@ -75,10 +75,15 @@ def match_frames(parties: Sequence[Request]) -> tuple[Frame, ...]:
 
 def _check(traces: Sequence[PartyTrace]) -> None:
     """That these are the traces of all parties of one deployment, in order of rank."""
-    if not traces or [t.header.rank for t in traces] != list(range(traces[0].header.parties)):
+    if (
+        not traces
+        or traces[0].header.parties != len(traces)
+        or [t.header.rank for t in traces] != [*range(len(traces))]
+    ):
         ranks = ", ".join(f"P{t.header.rank}" for t in traces) or "none"
         raise ConfigError(f"traces: expected those of all parties, one of each, got {ranks}")
     for trace in traces:
+        _check_events(trace)
         for name in ("protocol", "program", "lanes", "parties"):
             first, other = getattr(traces[0].header, name), getattr(trace.header, name)
             if first != other:
@@ -89,6 +94,21 @@ def _check(traces: Sequence[PartyTrace]) -> None:
                 f"traces: expected the same requests at all parties, got {len(kinds)} at P0 and {len(others)} at "
                 f"P{trace.header.rank}: read them when the parties have stopped"
             )
+
+
+def _check_events(trace: PartyTrace) -> None:
+    """A file may come from another party: events must be in order, nested, and about parties that there are."""
+    header = trace.header
+    for request in trace.requests:
+        sound = len(request.lanes) == header.lanes >= 1
+        for lane in request.lanes:
+            depth, now = -1, request.start_ns
+            for event in lane:
+                sound &= 0 <= event.depth <= depth + 1 and now <= event.start_ns <= event.end_ns
+                sound &= event.kind not in ("send", "recv") or 0 <= event.peer < header.parties
+                depth, now = event.depth, event.start_ns
+        if not sound:
+            raise ConfigError(f"traces: P{header.rank}: expected events in order and nested, on {header.lanes} lanes")
 
 
 def _offsets(parties: int, frames: Sequence[Frame]) -> tuple[tuple[int, ...], tuple[int, ...]]:

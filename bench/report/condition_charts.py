@@ -120,8 +120,10 @@ def peers(results: Results, prices: Prices) -> Chart | None:
                 guides=(Guide(1.0, "equal"),),
             )
         )
-    said = {f"{text.system(row)}: {text.links(row)}" for ratio in known for row in (ratio.peer, ratio.ours)}
-    note = "asked in turn in one run; above 1: ours is faster; bars: 95 % confidence of the ratio; "
+    rows = [row for ratio in known for row in (ratio.peer, ratio.ours)]
+    said = {f"{text.system(row)}: {row.security}, {text.links(row)}" for row in rows}
+    note = "asked in turn in one run; above 1: ours is faster; "
+    note += "bars: 95 % confidence of the ratio, with fewer than six pairs their range; "
     note += ", ".join(sorted(said))
     return Chart("peers", "Other systems beside ours: same model, weights and inputs", note, tuple(panels))
 
@@ -169,9 +171,11 @@ def _distance(used: NetworkUsed) -> tuple[float, float]:
 
 
 def _network_tick(used: NetworkUsed) -> str:
-    asked = [text.ms(used.rtt_ms)] if used.rtt_ms is not None else []
-    asked += [text.rate(used.mbit_s)] if used.mbit_s is not None else []
-    return "\n".join([used.name, *(asked or ["(this machine)"])])
+    rtt = used.rtt_ms if used.measured_rtt_ms is None else used.measured_rtt_ms.median
+    if used.rtt_ms is None or rtt is None:
+        return f"{used.name}\n(this machine)"
+    rate = used.mbit_s if used.measured_mbit_s is None else used.measured_mbit_s.median
+    return "\n".join([used.name, *text.figures(rtt, rate).split(", ")])
 
 
 def _where(row: Row) -> str:

@@ -91,7 +91,8 @@ def _beside_peers(sources: Sequence[Source]) -> Iterator[Headline]:
     for source in sources:
         if source.results.kind != "peers":
             continue
-        known = [ratio for ratio in ratios(source.results.rows) if ratio.interval is not None]
+        found = ratios(source.results.rows)
+        known = [r for r in found if r.interval is not None and r.peer.adversary == r.ours.adversary]
         pairs: dict[tuple[str, ...], list[Ratio]] = {}
         for ratio in known:
             key = (text.system(ratio.peer), ratio.ours.protocol, text.model(ratio.ours), ratio.ours.network.name)
@@ -104,7 +105,10 @@ def _beside_peers(sources: Sequence[Source]) -> Iterator[Headline]:
             yield Headline(
                 f"{text.system(first.peer)} takes, as a multiple of ours",
                 f"{low} times" if low == high else f"{low} to {high} times",
-                f"{first.ours.protocol}, {text.model(first.ours)}, {text.network(first.ours.network)}, batch {batches}",
+                f"{text.system(first.peer)}: {text.count(first.peer.parties, 'party', 'parties')}, "
+                f"{first.peer.security}, {text.links(first.peer)}; ours: {first.ours.protocol}, "
+                f"{text.links(first.ours)}; {text.model(first.ours)}, {text.network(first.ours.network)}, "
+                f"batch {batches}",
                 source,
             )
 

@@ -78,10 +78,10 @@ def validation_table(rows: Sequence[NetworkRow]) -> str:
 
 
 def ratios_table(ratios: Sequence[Ratio]) -> str:
-    """Ours beside the others, with 95 % confidence intervals."""
+    """Ours beside the others."""
     header = (
         "model", "network", "other system", "its security", "its links", "ours", "our links", "batch", "ours takes",
-        "the other takes", "ratio (95 % confidence)",
+        "the other takes", "ratio",
     )  # fmt: skip
     return table(header, [_ratio(ratio) for ratio in ratios], words=7)
 
@@ -163,11 +163,10 @@ def _rates(summary: Summary | None) -> str:
 
 def _ratio(ratio: Ratio) -> tuple[str, ...]:
     ours, peer, interval = ratio.ours, ratio.peer, ratio.interval
-    found = (
-        f"none: {ratio.reason}"
-        if interval is None
-        else f"{text.figure(interval.ratio)} ({text.figure(interval.low)} to {text.figure(interval.high)})"
-    )
+    found = f"none: {ratio.reason}"
+    if interval is not None:
+        low, high = text.figure(interval.low), text.figure(interval.high)
+        found = f"{text.figure(interval.ratio)} ({low} to {high}, {ratio.spread})"
     return (
         text.model(ours), text.network(ours.network), text.system(peer), peer.security or NONE, text.links(peer),
         ours.protocol, text.links(ours),

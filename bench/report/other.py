@@ -1,4 +1,4 @@
-"""JSON files of other formats in a folder of results: the kernel suite's become a table, any else is only named."""
+"""JSON files of other formats in a folder of results: those of kernels and profiles are shown, others only named."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from sottovoce.bench.profiling.schema import Profile
 from sottovoce.bench.report import markdown, text
+from sottovoce.bench.report.headlines import measured_on
 from sottovoce.engine.errors import ConfigError
 
 
@@ -57,6 +59,7 @@ class Other:
     kind: str
     where: str = ""
     benchmarks: tuple[Benchmark, ...] = ()
+    profile: Profile | None = None
 
 
 def read_other(path: Path, place: PurePosixPath) -> Other | None:
@@ -66,7 +69,7 @@ def read_other(path: Path, place: PurePosixPath) -> Other | None:
     except OSError as error:
         raise ConfigError(f"results {path}: {error.strerror}") from None
     except msgspec.ValidationError:
-        return Other(place, "another format")
+        return _profile(path, place)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"results {path}: not JSON: {error}") from None
     if found.schema is not None:
@@ -76,6 +79,15 @@ def read_other(path: Path, place: PurePosixPath) -> Other | None:
     commit = f"commit {found.commit_info.id[:10]}" if found.commit_info.id else ""
     where = ", ".join(filter(None, (found.datetime[:10], commit, found.machine_info.cpu.brand_raw)))
     return Other(place, "kernels (pytest-benchmark)", where, found.benchmarks)
+
+
+def _profile(path: Path, place: PurePosixPath) -> Other:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Profile)
+    except msgspec.ValidationError:
+        return Other(place, "another format")
+    where = "" if found.environment is None else measured_on(found.environment)
+    return Other(place, "profile", where, profile=found)
 
 
 def kernels_table(files: Sequence[Other]) -> str:

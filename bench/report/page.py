@@ -21,6 +21,7 @@ from sottovoce.bench.report.condition_charts import packaged_references, paper_g
 from sottovoce.bench.report.headlines import Source, headlines, measured_on
 from sottovoce.bench.report.other import Other, kernels_table, read_other
 from sottovoce.bench.report.plots import write_plots
+from sottovoce.bench.report.profiles import profile_section
 from sottovoce.bench.report.ratios import ratios
 from sottovoce.bench.report.table_csv import to_csv
 from sottovoce.bench.schema import Results, read_results
@@ -46,6 +47,10 @@ TITLES: Final = MappingProxyType(
     }
 )
 """The sections, in their order."""
+PROFILES: Final = (
+    "The critical path of a request: from its end back to its start, over to the party that was waited for, so that "
+    "the items add up to the time of the request. `sottovoce profile` shows more, and a timeline."
+)
 HAVE_NOTES: Final = ("paper", "accuracy")
 """Kinds whose tables say themselves what the notes and the machine were."""
 
@@ -107,6 +112,9 @@ def render(folder: Folder, *, plots: bool = True) -> str:
     kernels = [other for other in folder.others if other.benchmarks]
     if kernels:
         parts += ["## Kernels", kernels_table(kernels)]
+    profiles = [other.profile for other in folder.others if other.profile is not None]
+    if profiles:
+        parts += ["## Where the time goes", PROFILES, *map(profile_section, profiles)]
     parts += ["## All files", _files(folder)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 

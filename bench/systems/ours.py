@@ -18,7 +18,7 @@ import numpy as np
 from sottovoce import __version__
 from sottovoce.bench.systems.base import Description, Job, Network, Running, Sample
 from sottovoce.bench.systems.client import CLIENT, OWNER, ClientJob
-from sottovoce.bench.systems.worker import Worker
+from sottovoce.bench.systems.worker import Worker, WorkerFailed
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
 from sottovoce.engine.transport.tls import Identity
@@ -72,7 +72,11 @@ class Sottovoce:
                 )
                 for rank, more in enumerate(self._party_options)
             ]
-            yield _Running(stack.enter_context(self._client(job, folder, certificates)), parties)
+            client = stack.enter_context(self._client(job, folder, certificates))
+            ready = client.hear(START_S)
+            if ready.get("encrypted") is not job.encrypted:
+                raise WorkerFailed(f"{self.name}: expected encrypted links to be {job.encrypted}, got the opposite")
+            yield _Running(client, parties)
 
     def _client(self, job: Job, folder: Path, certificates: Path | None) -> Worker:
         (folder / "model.onnx").write_bytes(export_onnx(job.graph))
@@ -96,7 +100,6 @@ class _Running:
     def __init__(self, client: Worker, parties: Sequence[Child]) -> None:
         self._client = client
         self._parties = parties
-        client.hear(START_S)
 
     def run(self, batch: int) -> Sample:
         answer = self._client.ask({"batch": batch}, DEADLINE_S + batch)

@@ -83,13 +83,13 @@ def test_rounds_inside_a_pass_are_not_evidence(tmp_path: Path) -> None:
 
 
 def test_one_pass_is_cut_into_stretches_and_says_so(tmp_path: Path, rng: np.random.Generator) -> None:
-    a, b = (
+    a, b, c = (
         [kernel_file(tmp_path / f"{name}.json", {"k": list(factor * rng.normal(1e-3, 1e-5, 80))})]
-        for name, factor in (("a", 1), ("b", 1.5))
+        for name, factor in (("a", 1), ("b", 1.5), ("c", 2))
     )
-    found = compare(a, b)
-    assert found.failed and ONLY_ONE in found.notes
-    assert compare(a, a).changes[0].answer == "same"
+    assert compare(a, c).failed and ONLY_ONE in compare(a, c).notes
+    # So much a machine may change its pace between two runs.
+    assert compare(a, b).changes[0].answer == "unclear" and not compare(a, b).failed
 
 
 def test_notes_tell_what_weakens_the_answer() -> None:

@@ -134,6 +134,19 @@ def test_traces_that_do_not_belong_together_are_refused(traces: list[PartyTrace]
             align_clocks(bad)
 
 
+@pytest.mark.parametrize("field", ["depth", "peer", "start_ns", "end_ns"])
+def test_a_foreign_trace_cannot_say_what_cannot_be(traces: list[PartyTrace], field: str) -> None:
+    first, second, third = traces
+    request = second.requests[0]
+    (lane, *others), wrong = request.lanes, {"depth": 99, "peer": 7, "start_ns": 1 << 62, "end_ns": 0}[field]
+    index = next(i for i, event in enumerate(lane) if event.kind == "send")
+    changed = [*lane[:index], msgspec.structs.replace(lane[index], **{field: wrong}), *lane[index + 1 :]]
+    bad = msgspec.structs.replace(request, lanes=[changed, *others])
+    for requests in ([bad, *second.requests[1:]], [msgspec.structs.replace(request, lanes=[]), *second.requests[1:]]):
+        with pytest.raises(ConfigError, match="P1: expected events in order and nested, on 1 lanes"):
+            align_clocks([first, PartyTrace(second.header, requests), third])
+
+
 # ---- lines ----
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import sys
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 import pytest
@@ -18,10 +18,12 @@ from sottovoce.bench.price import load_prices
 from sottovoce.bench.report import markdown, text
 from sottovoce.bench.report.chart import Chart
 from sottovoce.bench.report.charts import charts
+from sottovoce.bench.report.headlines import Source, headlines
 from sottovoce.bench.report.page import PAGE, read_folder, render, write_page
-from sottovoce.bench.report.ratios import ratios
+from sottovoce.bench.report.ratios import Ratio, ratios
 from sottovoce.bench.report.table_csv import BY_PARTY, PLAIN, SUMMARIES, to_csv
-from sottovoce.bench.schema import Results, Row, write_results
+from sottovoce.bench.schema import NetworkUsed, Results, Row, write_results
+from sottovoce.bench.stats import Interval, summarise
 from sottovoce.engine.errors import ConfigError
 
 MAKERS = (synthetic.paper, synthetic.network, synthetic.validated, synthetic.sweep, synthetic.peers, synthetic.accuracy)
@@ -289,3 +291,38 @@ def test_names_stand_apart_in_order_inside_the_panel() -> None:
     assert all(b - a >= LABEL_GAP - 1e-9 for a, b in pairwise(placed))
     assert placed[0] == 0.1
     assert max(placed) <= 1.0 + 1e-9
+
+
+def test_few_pairs_give_a_range_and_no_confidence() -> None:
+    def ratio(pairs: int) -> Ratio:
+        ours, peer = (
+            msgspec.structs.replace(
+                synthetic.row(system=name), samples_ms=tuple(factor * (1 + k) for k in range(pairs))
+            )
+            for name, factor in (("sottovoce", 1.0), ("crypten", 3.0))
+        )
+        return ratios([ours, peer])[0]
+
+    assert ratio(6).spread == "95 % confidence"
+    few = ratio(5)
+    assert few.spread == "range of 5" and few.interval == Interval(3.0, 3.0, 3.0)
+    assert "range of 5" in markdown.ratios_table([few])
+
+
+def test_a_malicious_peer_is_no_headline() -> None:
+    results = synthetic.peers()
+    rows = [msgspec.structs.replace(r, adversary="semi-honest") for r in results.rows if r.status == "measured"]
+    harder = [msgspec.structs.replace(r, adversary="malicious") if r.system == "spu" else r for r in rows]
+
+    def said(rows: list[Row]) -> str:
+        source = Source(PurePosixPath("peers.json"), msgspec.structs.replace(results, rows=tuple(rows)))
+        return " ".join(line.what for line in headlines([source]))
+
+    assert "spu" in said(rows) and "spu" not in said(harder) and "crypten" in said(harder)
+
+
+def test_a_network_is_named_by_what_was_measured() -> None:
+    used = NetworkUsed(name="lan", method="user-space", rtt_ms=0.1, mbit_s=10_000)
+    assert text.network(used) == "lan (0.1 ms, 10 Gbit/s asked)"
+    found = msgspec.structs.replace(used, measured_rtt_ms=summarise([0.3]), measured_mbit_s=summarise([9400.0]))
+    assert text.network(found) == "lan (0.3 ms, 9.4 Gbit/s measured; 0.1 ms, 10 Gbit/s asked)"

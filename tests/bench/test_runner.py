@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sottovoce.bench.runner import Effort, Plan, measure, sample_features
+from sottovoce.bench.runner import Effort, Plan, in_turn, measure, sample_features
 from sottovoce.bench.schema import LOOPBACK, Row
 from sottovoce.bench.systems.base import Description, Job, Running, Sample
 from sottovoce.engine.errors import ConfigError, DeadlineError
@@ -42,6 +43,7 @@ class Fake:
     def start(self, job: Job) -> Iterator[Running]:
         self._job = job
         yield self
+        self._log.append(self.name[0].upper())
 
     def run(self, batch: int) -> Sample:
         self._log.append(self.name[0])
@@ -68,15 +70,21 @@ def job(tmp_path: Path) -> Job:
     return Job(graph, sample_features(graph, 3), (1, 4), Here(), tmp_path)
 
 
+def classes(job: Job, batch: int) -> list[int]:
+    labels: list[int] = evaluate(job.graph, job.batch(batch)).argmax(axis=1).tolist()
+    return labels
+
+
 def test_systems_are_asked_in_turn_in_a_rotating_order(job: Job) -> None:
     log: list[str] = []
     rows = measure([Fake("a", log), Fake("b", log)], job, "tiny", Effort(repeat=4, warm_ups=0))
-    assert "".join(log) == 2 * "abbaabba"
+    assert "".join(log) == 2 * "abbabaab" + "BA"
     assert [(row.system, row.batch) for row in rows] == [("a", 1), ("b", 1), ("a", 4), ("b", 4)]
-    assert rows[0].samples_ms == (1.0, 4.0, 5.0, 8.0)
-    assert rows[0].online_ms is not None and rows[0].online_ms.median == 4.5
-    assert rows[2].clips_per_s == pytest.approx(1000 * 4 / 12.5)
+    assert rows[0].samples_ms == (1.0, 4.0, 6.0, 7.0)
+    assert rows[0].online_ms is not None and rows[0].online_ms.median == 5.0
+    assert rows[2].clips_per_s == pytest.approx(1000 * 4 / 13)
     assert rows[0].compute_ms is not None and rows[0].compute_ms.median == 2.5
+    assert rows[0].bytes_sent == (10, 20) and rows[2].labels_seen == len({*classes(job, 4)})
     assert rows[0].party_ms is not None and rows[0].party_ms.median == 5.0
 
 
@@ -91,6 +99,7 @@ def test_a_system_that_fails_is_a_row_and_the_others_go_on(job: Job) -> None:
     of = {(row.system, row.batch): row for row in rows}
     assert of["a", 1].status == "measured" and of["a", 4].status == "failed" and of["a", 4].online_ms is None
     assert of["a", 4].reason == "P1 is late"
+    assert "".join(log).index("A") < "".join(log).rindex("b"), "its processes went on beside the others'"
     assert of["b", 4].status == "measured" and len(of["b", 4].samples_ms) == 3
     assert {of["c", batch].status for batch in (1, 4)} == {"missing"}
     assert of["c", 1].reason == "pip could not install it"
@@ -104,6 +113,20 @@ def test_wrong_labels_are_seen(job: Job) -> None:
     assert [agreement(r) for r in measure([Fake("a", [])], job, "tiny", Effort(repeat=2))] == [1.0, 1.0]
 
 
+def test_neighbours_change() -> None:
+    orders = ["".join(in_turn("abc", number)) for number in range(6)]
+    assert orders == ["abc", "bca", "cab", "cba", "acb", "bac"]
+
+
+def test_bytes_are_means_of_the_runs(job: Job) -> None:
+    class Portions(Fake):
+        def run(self, batch: int) -> Sample:
+            sample = super().run(batch)
+            return replace(sample, bytes_sent=(100 * len(self._log), 20))
+
+    assert measure([Portions("a", [])], job, "tiny", Effort(repeat=3, warm_ups=0))[0].bytes_sent == (200, 20)
+
+
 def test_effort_ends_a_slow_row(monkeypatch: pytest.MonkeyPatch) -> None:
     effort = Effort(repeat=100, seconds=10, least=3)
     assert not effort.enough(2, 25) and effort.enough(3, 11) and effort.enough(1, 31) and not effort.enough(50, 9)
@@ -115,6 +138,8 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_starts() -> None:
         {"model": "tiny", "batches": ()},
         {"model": "tiny", "batches": (0,)},
         {"model": "tiny", "batches": (1,), "protocols": ("nosuch",)},
+        {"model": "tiny", "batches": (1,), "network": "moon"},
+        {"model": "tiny", "batches": (1,), "network": "lan", "encrypted": False},
     ):
         with pytest.raises(ConfigError):
             Plan(**wrong)  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
         ('"schema": 1', '"schema": 2', "expected schema 1, got 2"),
         ('"schema": 1,', "", "not a file of results"),
         ('"batch": 8', '"batch": "8"', "not a file of results"),
+        ('"batch": 8', '"batch": 0', "not a file of results"),
         ('"batch": 8', '"batsch": 8', "not a file of results"),
         ('"kind": "sweep"', '"kind": "poem"', "not a file of results"),
         ("{", "", "not a file of results"),

@@ -78,7 +78,7 @@ class Party:
         elapsed = 1000 * (time.perf_counter() - start)
         return {
             "labels": labels, "ms": elapsed, "bytes_sent": self._sent[batch], "rounds": self._rounds[batch],
-            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024e-3,
         }  # fmt: skip
 
     def _shared(self, values: np.ndarray[Any, Any] | None, shape: Any, owner: int) -> Any:

@@ -31,7 +31,6 @@ from sottovoce.bench.peers.mp_spdz.program import (
 from sottovoce.bench.systems.base import Description, Job, Running, Sample
 from sottovoce.bench.systems.ours import peak_memory_mb
 from sottovoce.bench.systems.worker import WorkerFailed
-from sottovoce.engine.errors import ConfigError
 from sottovoce.serving.cluster import free_addresses
 
 PORT: Final = 7300
@@ -173,12 +172,12 @@ def _environment(build: Build) -> Mapping[str, str]:
 
 
 def _do(command: list[str], folder: Path, limit_s: float) -> None:
-    """Run a tool of the build to its end. Raises ConfigError with its last words."""
+    """Run a tool of the build to its end. Raises WorkerFailed with its last words."""
     what = f"mp-spdz: {Path(command[-3] if command[0] == 'bash' else command[2]).name}"
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=limit_s)
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"{what}: expected it to end within {limit_s:g} s, got no end") from None
+        raise WorkerFailed(f"{what}: expected it to end within {limit_s:g} s, got no end") from None
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip())[-400:]
-        raise ConfigError(f"{what}: expected it to end well, got status {done.returncode}: {words}")
+        raise WorkerFailed(f"{what}: expected it to end well, got status {done.returncode}: {words}")

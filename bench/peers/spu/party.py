@@ -100,7 +100,7 @@ class Party:
         start = time.perf_counter()
         labels = self._open(self._runtime, batch)
         elapsed = 1000 * (time.perf_counter() - start)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024e-3
         return {
             "labels": labels.tolist(), "ms": elapsed, "bytes_sent": self._sent[batch], "rounds": None,
             "memory_mb": peak,

@@ -21,7 +21,7 @@ class Exit(IntEnum):
 
 MEANING = """exit status:
   0    all is well
-  1    at least one recording could not be used; any others were classified
+  1    at least one recording could not be used, any others were classified; `bench`: a row failed, or B is slower
   2    wrong usage, configuration, certificates or model; a file or folder that cannot be made, read or written
   3    a message could not be exchanged: a peer is down, late, not the expected one, or sent something malformed
   4    a protocol rule would have been broken, or a check against cheating failed

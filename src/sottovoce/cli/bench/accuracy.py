@@ -54,7 +54,7 @@ def count(
     from sottovoce.bench.accuracy import measure_accuracy
     from sottovoce.bench.schema import Results
 
-    where = started()
+    where = started(args)
     say(f"training {model}")
     rows = measure_accuracy(
         data, model=model, seeds=seeds, progress=lambda done, total, found: say(f"{done} of {total}: {found}")

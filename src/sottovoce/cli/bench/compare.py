@@ -6,6 +6,8 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
+
 from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import errors_as_json, stdout_console, write_json
@@ -49,23 +51,26 @@ def run(args: argparse.Namespace) -> int:
     from sottovoce.bench.comparison.commits import compare_commits
     from sottovoce.bench.comparison.compare import compare
     from sottovoce.bench.comparison.table import render
+    from sottovoce.serving.processes import interrupted_by_sigterm
 
     if args.commits:
-        comparison = compare_commits(
-            args.a,
-            args.b,
-            passes=args.passes or PASSES,
-            select=args.select,
-            quick=args.quick,
-            bound=args.bound,
-            confidence=args.confidence,
-        )
+        with interrupted_by_sigterm():  # the worktrees go again
+            comparison = compare_commits(
+                args.a,
+                args.b,
+                passes=args.passes or PASSES,
+                select=args.select,
+                quick=args.quick,
+                bound=args.bound,
+                confidence=args.confidence,
+            )
     else:
         if args.passes or args.select or args.quick:
             raise ConfigError("bench compare: --passes, --select, --quick: expected --commits with them")
         comparison = compare([Path(args.a)], [Path(args.b)], bound=args.bound, confidence=args.confidence)
     if args.json:
-        write_json({**asdict(comparison), "failed": comparison.failed})
+        described = {**asdict(comparison), "failed": comparison.failed}
+        write_json(msgspec.json.decode(msgspec.json.encode(described)))  # an interval without an end: null
     else:
         stdout_console().print(render(comparison, every=args.all))
     return Exit.SOME_FAILED if comparison.failed else Exit.OK

@@ -32,8 +32,10 @@ def run(args: argparse.Namespace) -> int:
     """Time and show."""
     from sottovoce.bench.kernels.run import run_kernels
     from sottovoce.bench.kernels.table import read_timings, render_timings
+    from sottovoce.serving.processes import interrupted_by_sigterm
 
-    files = run_kernels(args.out, passes=args.passes, select=args.select, quick=args.quick)
+    with interrupted_by_sigterm():
+        files = run_kernels(args.out, passes=args.passes, select=args.select, quick=args.quick)
     if args.json:
         sys.stdout.write(files[0].read_text(encoding="utf-8"))
     else:

@@ -30,11 +30,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure and show."""
     from sottovoce.bench.environment import describe
     from sottovoce.bench.network.validate import validate_profile
-    from sottovoce.bench.report.text import rate
+    from sottovoce.bench.report.text import rate, spread
     from sottovoce.bench.schema import Results
-    from sottovoce.cli.bench.tables import spread
 
-    where, rows = started(), []
+    where, rows = started(args), []
     with progress(args.progress) as say:
         for profile in args.network:
             say(f"network {profile}")

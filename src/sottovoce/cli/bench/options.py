@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sottovoce.cli.connect import positive, seconds
+from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import ProgressMode, add_progress, remark
 
 if TYPE_CHECKING:
     from sottovoce.bench.runner import Effort, Say
-    from sottovoce.bench.schema import Environment, Results
+    from sottovoce.bench.schema import Environment, Results, Row
 
 
 def add_effort(parser: argparse.ArgumentParser, *, repeat: int, time_s: float) -> None:
@@ -53,33 +54,59 @@ def finish(args: argparse.Namespace, results: Results) -> bool:
     """Write --out and --json; true if tables are still to be shown."""
     from sottovoce.bench.schema import encode_results, write_results
 
+    if args.json:
+        sys.stdout.write(encode_results(results).decode())
     if args.out is not None:
         write_results(args.out, results)
         remark(f"wrote {args.out}")
-    if args.json:
-        sys.stdout.write(encode_results(results).decode())
     return not args.json
 
 
-def started() -> Environment:
-    """The conditions, taken before anything runs; a busy machine is remarked upon."""
+def started(args: argparse.Namespace) -> Environment:
+    """The conditions, taken before anything runs; a busy machine is remarked upon. Raises OSError for a bad --out."""
     from sottovoce.bench.environment import environment
 
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        with open(args.out, "ab"):  # now rather than after an hour
+            pass
     found = environment()
     if found.load[0] > found.cores / 2:
         remark(f"note: this machine is busy (load {found.load[0]:g} on {found.cores} cores): expect scattered times")
     return found
 
 
+def status_of(rows: Sequence[Row]) -> Exit:
+    """A row of ours that failed, or none that was measured, is a failure; a peer that is missing is not."""
+    ours = [row for row in rows if row.system == "sottovoce"]
+    failed = any(row.status == "failed" for row in ours) or all(row.status != "measured" for row in rows)
+    return Exit.SOME_FAILED if failed else Exit.OK
+
+
 def command_line(args: argparse.Namespace) -> str:
     """What was typed, without folders of this machine."""
-    words = [Path(word).name if "/" in word else word for word in args.argv]
-    return shlex.join(["sottovoce", *words])
+
+    def public(word: str) -> str:
+        option, equals, value = word.rpartition("=")
+        return f"{option}{equals}{Path(value).name if '/' in value else value}"
+
+    return shlex.join(["sottovoce", *map(public, args.argv)])
 
 
 @contextmanager
 def progress(mode: ProgressMode) -> Iterator[Say]:
-    """say(what, detail): on a terminal one line that changes; as lines only each new `what`; else nothing."""
+    """say(what, detail): on a terminal one line that changes; as lines only each new `what`; else nothing.
+
+    Inside, SIGTERM acts like Ctrl-C: processes are ended, and temporary folders with keys and weights deleted.
+    """
+    from sottovoce.serving.processes import interrupted_by_sigterm
+
+    with interrupted_by_sigterm(), _progress(mode) as say:
+        yield say
+
+
+@contextmanager
+def _progress(mode: ProgressMode) -> Iterator[Say]:
     if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
         from rich.console import Console
         from rich.text import Text

@@ -7,9 +7,8 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.cli.bench.options import add_results, command_line, finish, progress, started
+from sottovoce.cli.bench.options import add_results, command_line, finish, progress, started, status_of
 from sottovoce.cli.connect import Subparsers
-from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import errors_as_json, stdout_console
 
 if TYPE_CHECKING:
@@ -53,9 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from sottovoce.models.zoo import build
 
     references = load_references(args.reference)
-    where = started()
+    where = started(args)
     with progress(args.progress) as say:
         rows = measure(requirements(args.quick), SECONDS_QUICK if args.quick else SECONDS, say)
+        status = status_of(rows)
         say("the same network in the clear")
         rows += clear_rows(build("paper"))
         counted = _accuracy(args, say)
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         if counted is not None:
             console.print()
             console.print(accuracy_table(counted, references, stored=args.accuracy is None).to_rich())
-    return Exit.OK if any(row.status == "measured" for row in rows) else Exit.SOME_FAILED
+    return status
 
 
 def measure(wanted: list[Requirement], time_s: float, say: Say) -> list[Row]:

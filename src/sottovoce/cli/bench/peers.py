@@ -14,9 +14,9 @@ from sottovoce.cli.bench.options import (
     numbers,
     progress,
     started,
+    status_of,
 )
 from sottovoce.cli.connect import Subparsers, positive
-from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import errors_as_json
 
 BATCHES = (1, 32, 128, 1024)
@@ -62,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
         encrypted=not args.insecure_loopback,
     )
     peers = [] if args.peer == ["none"] else make_peers(args.peer, mp_spdz=args.mp_spdz)
-    where = started()
+    where = started(args)
     with progress(args.progress) as say:
         rows = run_plan(plan, effort_of(args), peers=peers, say=say)
     results = Results(kind="peers", command=command_line(args), environment=where, rows=tuple(rows))
     if finish(args, results):
         show_rows(results)
         show_ratios(results)
-    return Exit.OK if any(row.status == "measured" for row in rows) else Exit.SOME_FAILED
+    return status_of(rows)

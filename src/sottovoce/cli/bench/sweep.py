@@ -15,9 +15,9 @@ from sottovoce.cli.bench.options import (
     numbers,
     progress,
     started,
+    status_of,
 )
 from sottovoce.cli.connect import Subparsers, positive
-from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import errors_as_json
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         Plan(model, numbers(args.batch), tuple(args.protocol or PROTOCOLS), network, lanes, not args.insecure_loopback)
         for model, network, lanes in itertools.product(args.model, args.network, args.lanes)
     ]
-    where = started()
+    where = started(args)
     rows: list[Row] = []
     with progress(args.progress) as say:
         for plan in plans:
@@ -71,4 +71,4 @@ def run(args: argparse.Namespace) -> int:
     results = Results(kind="sweep", command=command_line(args), environment=where, rows=tuple(rows))
     if finish(args, results):
         show_rows(results)
-    return Exit.OK if any(row.status == "measured" for row in rows) else Exit.SOME_FAILED
+    return status_of(rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sottovoce.cli.output import INSECURE, TEXT_WIDTH, make_table, milliseconds, printable, stdout_console
 
 if TYPE_CHECKING:
-    from sottovoce.bench.schema import NetworkUsed, Results, Row, Summary
+    from sottovoce.bench.schema import NetworkUsed, Results, Row
 
 RANDOM_WEIGHTS = "random weights"
 CAPTION = (
@@ -30,7 +30,7 @@ def show_rows(results: Results) -> None:
         ("model", lambda r: f"{r.model}{f' ({RANDOM_WEIGHTS})' if r.random_weights else ''}"),
         ("network", lambda r: network_name(r.network)),
         ("lanes", lambda r: str(r.lanes)),
-        ("links", lambda r: "TLS" if r.encrypted else "plain"),
+        ("links", lambda r: "-" if r.parties == 0 else "TLS" if r.encrypted else "plain"),
         ("batch", lambda r: str(r.batch)),
     ]
     same = [name for name, get in named[:-1] if len({get(row) for row in rows}) == 1]
@@ -56,10 +56,11 @@ def show_rows(results: Results) -> None:
 
 def show_ratios(results: Results) -> None:
     """Each peer's time over ours, where both did the same work."""
+    from sottovoce.bench.report import text
     from sottovoce.bench.report.ratios import ratios
 
     console = stdout_console()
-    table = make_table(("peer", "ours"), ("batch", "peer takes", "ours takes", "ratio", "95 % interval"))
+    table = make_table(("peer", "ours"), ("batch", "peer takes", "ours takes", "ratio", "spread"))
     for found in ratios(results.rows):
         if found.interval is None:
             continue
@@ -68,10 +69,10 @@ def show_ratios(results: Results) -> None:
             f"{found.peer.system} {found.peer.protocol}",
             found.ours.protocol,
             str(found.ours.batch),
-            spread(found.peer.online_ms),
-            spread(found.ours.online_ms),
+            text.spread(found.peer.online_ms),
+            text.spread(found.ours.online_ms),
             f"{ratio.ratio:.3g}",
-            f"{ratio.low:.3g} to {ratio.high:.3g}",
+            f"{ratio.low:.3g} to {ratio.high:.3g} ({found.spread})",
         )
     console.print(table)
     for system, security in dict.fromkeys((f"{r.system} {r.protocol}", r.security) for r in results.rows if r.security):
@@ -86,18 +87,13 @@ def network_name(used: NetworkUsed) -> str:
     return f"{used.name} ({used.method}: {measured})"
 
 
-def spread(value: Summary | None) -> str:
-    """Median and quartiles, in ms."""
-    if value is None:
-        return "-"
-    return f"{milliseconds(value.median)} ({value.lower:.4g}-{value.upper:.4g})"
-
-
 def _figures(row: Row) -> Sequence[str]:
+    from sottovoce.bench.report import text
+
     assert row.online_ms is not None
     mean_bytes = sum(row.bytes_sent) / len(row.bytes_sent) if row.bytes_sent else None
     return (
-        spread(row.online_ms),
+        text.spread(row.online_ms),
         milliseconds(row.online_ms.median / row.batch),
         f"{row.clips_per_s:,.4g}" if row.clips_per_s else "-",
         milliseconds(row.compute_ms.median) if row.compute_ms else "-",
