@@ -102,7 +102,7 @@ def _check_events(trace: PartyTrace) -> None:
     for request in trace.requests:
         sound = len(request.lanes) == header.lanes >= 1
         for lane in request.lanes:
-            depth, now = -1, request.start_ns
+            depth, now = -1, -(1 << 63)
             for event in lane:
                 sound &= 0 <= event.depth <= depth + 1 and now <= event.start_ns <= event.end_ns
                 sound &= event.kind not in ("send", "recv") or 0 <= event.peer < header.parties

@@ -27,7 +27,7 @@ BY_PARTY: Final[Mapping[str, str]] = MappingProxyType(
 PLAIN: Final = (
     "system", "version", "protocol", "adversary", "security", "parties", "model", "random_weights", "batch", "lanes",
     "encrypted", "status", "reason", "preprocessing", "clips_per_s", "rounds", "input_bytes", "output_bytes",
-    "label_agreement",
+    "label_agreement", "labels_seen",
 )  # fmt: skip
 ENVIRONMENT: Final = ("created", "commit", "dirty", "processor", "cores", "device")
 

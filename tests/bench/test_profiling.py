@@ -143,7 +143,7 @@ def test_a_foreign_trace_cannot_say_what_cannot_be(traces: list[PartyTrace], fie
     changed = [*lane[:index], msgspec.structs.replace(lane[index], **{field: wrong}), *lane[index + 1 :]]
     bad = msgspec.structs.replace(request, lanes=[changed, *others])
     for requests in ([bad, *second.requests[1:]], [msgspec.structs.replace(request, lanes=[]), *second.requests[1:]]):
-        with pytest.raises(ConfigError, match="P1: expected events in order and nested, on 1 lanes"):
+        with pytest.raises(ConfigError, match=r"P1: expected events in order and nested, on . lanes"):
             align_clocks([first, PartyTrace(second.header, requests), third])
 
 

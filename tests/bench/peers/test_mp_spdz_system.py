@@ -215,7 +215,7 @@ def test_runs_of_a_fake_build(build: Path, scratch: Path) -> None:
 
 def test_what_the_compiler_says_is_told(build: Path, scratch: Path) -> None:
     with (
-        pytest.raises(ConfigError, match=r"mp-spdz: compile\.py: .*status 1: CompilerError: unlucky"),
+        pytest.raises(WorkerFailed, match=r"mp-spdz: compile\.py: .*status 1: CompilerError: unlucky"),
         MpSpdz("replicated-ring", build).start(job(scratch, 13)),
     ):
         raise AssertionError("not started")
