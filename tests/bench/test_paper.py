@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 from itertools import groupby
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from tests.bench import synthetic
 
 from sottovoce.bench.paper import NOT_MEASURED, Cell, cells, clear_rows, requirements, timing_lines
 from sottovoce.bench.paper_reference import AccuracyFigure, References, TimingFigure
-from sottovoce.bench.paper_tables import Table, accuracy_table, stored_accuracy, timing_table
+from sottovoce.bench.paper_tables import STORED_ACCURACY, Table, accuracy_table, stored_accuracy, timing_table
 from sottovoce.bench.schema import Results, Row, Summary
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.protocols.table import PROTOCOLS, ProtocolRow
@@ -297,3 +298,8 @@ def test_markdown_is_one_row_per_line_and_text_cannot_break_it() -> None:
     assert len(rows) == 2 + len(table.rows)
     assert {line.replace("\\|", "").count("|") for line in rows} == {1 + len(table.columns)}
     assert "failed: a \\| b &lt;b> \\~x\\~" in table.to_markdown()
+
+
+def test_the_results_page_shows_the_stored_accuracy(repository: Path) -> None:
+    shown = repository / "docs" / "results" / STORED_ACCURACY.name
+    assert shown.read_bytes() == STORED_ACCURACY.read_bytes()

@@ -15,6 +15,7 @@ import pytest
 from tests.bench import synthetic
 
 from sottovoce.bench.price import load_prices
+from sottovoce.bench.profiling.schema import Line, Overhead, Profile, Step
 from sottovoce.bench.report import markdown, text
 from sottovoce.bench.report.chart import Chart
 from sottovoce.bench.report.charts import charts
@@ -270,6 +271,28 @@ def test_kernels_are_a_table(folder: Path) -> None:
     page = render(read_folder(folder), plots=False)
     assert "All 1 benchmark, median of 3 passes" in page
     assert "| matmul/small/cpu | 2 ms | 2,000 M | multiplications | 50 % |" in page
+
+
+def test_profiles_say_where_the_time_goes(folder: Path) -> None:
+    took = summarise([9.0, 10.0, 12.0])
+    line = Line(
+        name="request", kind="request", calls=1, rounds=22, bytes_sent=1.0, compute_ms=4.0, device_ms=None, wait_ms=6.0,
+        share=1.0,
+    )  # fmt: skip
+    path = (
+        Step(layer="conv1", operation="trunc_relu", kind="send", name="LEAVES", ms=6.0, share=0.6),
+        Step(layer="conv2", operation="linear", kind="kernel", name="conv1d", ms=3.0, share=0.3),
+        Step(layer="argmax", operation="", kind="kernel", name="add", ms=1.0, share=0.1),
+    )
+    profile = Profile(
+        model="paper", program="aa", protocol="rep3", device="cpu", encrypted=True, parties=3, lanes=1, batch=128,
+        requests=6, requests_measured=12, request_ms=took, total=line, critical_path=path,
+        overhead=Overhead(ratio=took, traced_ms=took, untraced_ms=took),
+    )  # fmt: skip
+    (folder / "profile.json").write_bytes(msgspec.json.encode(profile))
+    page = render(read_folder(folder), plots=False)
+    assert "### paper, rep3, 128 clips a request, TLS" in page
+    assert "| kernels | 4 ms | 40 % |" in page and "| conv1 | trunc_relu | send LEAVES | 6 ms | 60 % |" in page
 
 
 def test_committed_page_is_that_of_its_files(repository: Path) -> None:

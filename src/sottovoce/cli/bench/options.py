@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from sottovoce.cli.connect import positive, seconds
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import ProgressMode, add_progress, remark
+from sottovoce.engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from sottovoce.bench.runner import Effort, Say
@@ -63,13 +65,13 @@ def finish(args: argparse.Namespace, results: Results) -> bool:
 
 
 def started(args: argparse.Namespace) -> Environment:
-    """The conditions, taken before anything runs; a busy machine is remarked upon. Raises OSError for a bad --out."""
+    """The conditions before anything runs; a busy machine is remarked upon. Raises ConfigError for a bad --out."""
     from sottovoce.bench.environment import environment
 
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        with open(args.out, "ab"):  # now rather than after an hour
-            pass
+        if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):  # said now rather than after an hour
+            raise ConfigError(f"--out: expected a file that can be written, got {args.out}")
     found = environment()
     if found.load[0] > found.cores / 2:
         remark(f"note: this machine is busy (load {found.load[0]:g} on {found.cores} cores): expect scattered times")
