@@ -1,6 +1,6 @@
 """Import every module of the *installed* sottovoce, not of a checkout. Run it outside the repository.
 
-Modules that need an extra (a GPU, training) are left out where that extra is absent, and named.
+Modules that need an extra (a GPU, training, benchmarks) are left out where that extra is absent, and named.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 EXTRAS = {
     "cupy": ("sottovoce.kernels.gpu", "sottovoce.engine.backend.cupy"),
     "torch": ("sottovoce.models.training",),
+    "pytest": ("sottovoce.bench.kernels",),
 }
 
 
