@@ -14,9 +14,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.files import read_bounded
 
 PACKAGED: Final = Path(__file__).with_name("paper_reference.toml")
-MAX_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 15
 
 Adversary = Literal["semi-honest", "malicious"]
 Bound = Literal["exactly", "about", "under"]
@@ -109,17 +110,13 @@ def load_references(given: Path | None = None, folder: Path | None = None) -> Re
 def _read(path: Path) -> _File:
     where = f"reference figures {path}"
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ConfigError(f"{where}: expected at most {MAX_BYTES} bytes")
-        file = msgspec.convert(tomllib.loads(content.decode()), type=_File)
+        file = msgspec.convert(tomllib.loads(read_bounded(path, MAX_BYTES).decode()), type=_File)
     except OSError as error:
         raise ConfigError(f"{where}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{where}: not valid TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error} (rows count from 0; the fields are in docs/paper.md)") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from None
     for number, figure in enumerate(file.timing):
         _check(f"{where}: timing row {number}", figure)
     return file

@@ -21,6 +21,7 @@ import msgspec
 
 from sottovoce.bench.schema import Row
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.files import read_bounded
 
 EXAMPLE_PRICES: Final = Path(__file__).with_name("prices.toml")
 CLIPS: Final = 1_000_000
@@ -72,16 +73,20 @@ class Cost:
         return self.machines + self.traffic
 
 
+MAX_BYTES: Final = 1 << 14
+"""A few kilobytes are a long price table; what is nested deeply takes long to read."""
+
+
 def load_prices(path: Path = EXAMPLE_PRICES) -> Prices:
     """Read a price table, strictly. Raises ConfigError that names the file, the field and what is wrong with it."""
     try:
-        prices = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), type=Prices)
+        prices = msgspec.convert(tomllib.loads(read_bounded(path, MAX_BYTES).decode()), type=Prices)
     except OSError as error:
         raise ConfigError(f"prices {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prices {path}: not valid TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"prices {path}: {error}; {EXAMPLE_PRICES.name} in the package shows every field") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"prices {path}: not valid TOML: {error}") from None
     for price in (*(machine.price_per_hour for machine in prices.machine), prices.traffic.price_per_gb):
         if not math.isfinite(price):
             raise ConfigError(f"prices {path}: expected finite prices, got {price}")

@@ -197,8 +197,9 @@ class _Entry:
         start = time.monotonic()
         try:
             sample = self._running.run(batch)
-        except SottovoceError as error:
-            self._running, self._reason, self._status = None, str(error), "failed"
+        except Exception as error:  # whatever a foreign system answers must not lose the rows of the others
+            said = str(error) if isinstance(error, SottovoceError) else f"{type(error).__name__}: {error}"
+            self._running, self._reason, self._status = None, said, "failed"
             self._stack.close()  # what it still computes would take the others' time
             return
         self.last_s = time.monotonic() - start

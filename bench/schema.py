@@ -12,9 +12,13 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.files import read_bounded
 
 SCHEMA: Final = 1
+MAX_BYTES: Final = 1 << 26
+"""Of a file of results."""
 
+ByParty = Annotated[tuple[int, ...], msgspec.Meta(max_length=4)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Status = Literal["measured", "missing", "failed"]
 NetworkMethod = Literal["loopback", "netem", "user-space"]
@@ -104,9 +108,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     sharing_ms: Summary | None = None
     opening_ms: Summary | None = None
     offline_ms: Summary | None = None
-    offline_bytes: tuple[int, ...] = ()
+    offline_bytes: ByParty = ()
     clips_per_s: float | None = None
-    bytes_sent: tuple[int, ...] = ()
+    bytes_sent: ByParty = ()
     rounds: int | None = None
     input_bytes: int = 0
     output_bytes: int = 0
@@ -177,7 +181,7 @@ def write_results(path: Path, results: Results) -> None:
 def read_results(path: Path) -> Results:
     """Read a file of results, strictly. Raises ConfigError that names the file and what is wrong."""
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_BYTES)
         version = msgspec.json.decode(data, type=_Version).schema
         if version != SCHEMA:
             raise ConfigError(f"results {path}: expected schema {SCHEMA}, got {version}: measure again")

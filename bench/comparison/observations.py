@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from sottovoce.bench.schema import Environment, Row, read_results
+from sottovoce.bench.schema import MAX_BYTES, Environment, Row, read_results
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.files import read_bounded
 
 Pass = tuple[float, ...]
 """The timings of one benchmark in one pass, in ms, in the order in which they were taken."""
@@ -102,7 +103,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 def _kernel_file(file: Path) -> _KernelFile | None:
     """The file if it is pytest-benchmark's, else None."""
     try:
-        text = file.read_bytes()
+        text = read_bounded(file, MAX_BYTES)
         if "benchmarks" not in msgspec.json.decode(text, type=dict[str, msgspec.Raw]):
             return None
         return msgspec.json.decode(text, type=_KernelFile)

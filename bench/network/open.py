@@ -94,7 +94,15 @@ def open_network(profile: Profile | str, nodes: int) -> Iterator[Loopback | Name
 def _held(name: str, link: Link, nodes: int) -> Iterator[Namespaces]:
     if not sys.platform.startswith("linux") or shutil.which("nsenter") is None:
         raise ConfigError(f"network {name}: expected Linux with nsenter (package util-linux); {ADVICE}")
-    command = [sys.executable, "-m", "sottovoce.bench.network.holder", str(nodes), str(link.rtt_ms), str(link.mbit_s)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sottovoce.bench.network.holder",
+        str(nodes),
+        str(link.rtt_ms),
+        str(link.mbit_s),
+    ]
     # A session of its own: Ctrl-C reaches us alone, and the network outlives the clean-up of what runs on it.
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert holder.stdin is not None and holder.stdout is not None

@@ -99,10 +99,12 @@ def make_environment(recipe: Recipe, say: Callable[[str], None]) -> str:
         say(f"{recipe.package} {recipe.version}: installing into {folder} (once; takes minutes)")
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
-        _run(recipe, [base, "-m", "venv", str(folder)])
+        _run(recipe, [base, "-I", "-m", "venv", str(folder)])
         for step in recipe.steps:
             say(f"{recipe.package} {recipe.version}: pip install {' '.join(step)}")
-            _run(recipe, [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *step])
+            _run(
+                recipe, [str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *step]
+            )
         done.touch()
     return str(python)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -96,19 +97,41 @@ def _check(traces: Sequence[PartyTrace]) -> None:
             )
 
 
+FAR_NS: Final = 1 << 62
+HOLDERS: Final = ("layer", "operation")
+"""Events that others may lie in."""
+
+
 def _check_events(trace: PartyTrace) -> None:
     """A file may come from another party: events must be in order, nested, and about parties that there are."""
     header = trace.header
     for request in trace.requests:
-        sound = len(request.lanes) == header.lanes >= 1
-        for lane in request.lanes:
-            depth, now = -1, -(1 << 63)
-            for event in lane:
-                sound &= 0 <= event.depth <= depth + 1 and now <= event.start_ns <= event.end_ns
-                sound &= event.kind not in ("send", "recv") or 0 <= event.peer < header.parties
-                depth, now = event.depth, event.start_ns
-        if not sound:
+        sound = len(request.lanes) == header.lanes >= 1 and -FAR_NS < request.start_ns <= request.end_ns < FAR_NS
+        sound &= request.batch >= 1
+        if not sound or not all(_is_nested(lane, header.parties) for lane in request.lanes):
             raise ConfigError(f"traces: P{header.rank}: expected events in order and nested, on {header.lanes} lanes")
+
+
+def _is_nested(lane: Sequence[Event], parties: int) -> bool:
+    """Whether every event ends before the next beside it begins, and lies in the layer or operation around it."""
+    around: list[Event] = []
+    now = -FAR_NS
+    for event in lane:
+        if not 0 <= event.depth <= len(around):
+            return False
+        if event.depth < len(around):
+            now = around[event.depth].end_ns  # of the event before it, beside it; what was inside ended earlier
+            del around[event.depth :]
+        last = around[-1].end_ns if around else FAR_NS
+        if not now <= event.start_ns <= event.end_ns <= last or (around and around[-1].kind not in HOLDERS):
+            return False
+        if not 0 <= event.wait_ns <= event.end_ns - event.start_ns or not 0 <= event.bytes < FAR_NS:
+            return False
+        if event.kind in ("send", "recv") and not 0 <= event.peer < parties:
+            return False
+        now = event.start_ns
+        around.append(event)
+    return True
 
 
 def _offsets(parties: int, frames: Sequence[Frame]) -> tuple[tuple[int, ...], tuple[int, ...]]:

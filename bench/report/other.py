@@ -13,7 +13,9 @@ import msgspec
 from sottovoce.bench.profiling.schema import Profile
 from sottovoce.bench.report import markdown, text
 from sottovoce.bench.report.headlines import measured_on
+from sottovoce.bench.schema import MAX_BYTES
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.files import read_bounded
 
 
 class _Stats(msgspec.Struct, frozen=True):
@@ -65,7 +67,7 @@ class Other:
 def read_other(path: Path, place: PurePosixPath) -> Other | None:
     """None for a file of results; ConfigError for what is not JSON."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
+        found = msgspec.json.decode(read_bounded(path, MAX_BYTES), type=_File)
     except OSError as error:
         raise ConfigError(f"results {path}: {error.strerror}") from None
     except msgspec.ValidationError:
@@ -83,7 +85,7 @@ def read_other(path: Path, place: PurePosixPath) -> Other | None:
 
 def _profile(path: Path, place: PurePosixPath) -> Other:
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Profile)
+        found = msgspec.json.decode(read_bounded(path, MAX_BYTES), type=Profile)
     except msgspec.ValidationError:
         return Other(place, "another format")
     where = "" if found.environment is None else measured_on(found.environment)

@@ -5,11 +5,14 @@ The same files give the same bytes. Nothing on the page is written by hand, so n
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import quote
 
 from sottovoce.bench.environment import describe
 from sottovoce.bench.paper_tables import accuracy_table, timing_table
@@ -73,14 +76,24 @@ def write_page(folder: Path, *, prices: Path = EXAMPLE_PRICES, plots: bool = Tru
     found = read_folder(folder, prices)
     page = render(found, plots=plots)
     if plots:
+        if (folder / PLOTS).is_symlink():
+            raise ConfigError(f"results {folder}: {PLOTS} is a link: plots are written only inside the folder")
         for source in found.sources:
             if made := charts(source.results, found.prices):
                 write_plots(made, folder / PLOTS, source.stem, describe(source.results.environment))
     for source in found.sources:
-        (folder / source.path.with_suffix(".csv")).write_text(to_csv(source.results), encoding="utf-8")
+        replace_text(folder / source.path.with_suffix(".csv"), to_csv(source.results))
     path = folder / PAGE
-    path.write_text(page, encoding="utf-8")
+    replace_text(path, page)
     return path
+
+
+def replace_text(path: Path, content: str) -> None:
+    """Write a file anew: a link in its place is replaced, and what it led to is left alone."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
 
 
 def read_folder(folder: Path, prices: Path = EXAMPLE_PRICES) -> Folder:
@@ -142,7 +155,8 @@ def _at_a_glance(sources: Sequence[Source]) -> str:
 def _plots(source: Source, made: Iterable[Chart]) -> list[str]:
     def link(chart: Chart) -> str:
         start = f"{PLOTS}/{source.stem}-{chart.name}"
-        return f"![{chart.title}]({start}.png)\n\n*{chart.title}: {chart.note}.* [SVG]({start}.svg)"
+        start, title = quote(start), markdown.plain(chart.title)
+        return f"![{title}]({start}.png)\n\n*{title}: {markdown.plain(chart.note)}.* [SVG]({start}.svg)"
 
     return [link(chart) for chart in made]
 
@@ -154,7 +168,7 @@ def _rerun(source: Source) -> str:
     csv = source.path.with_suffix(".csv")
     return (
         f"{'' if shown else f'Measured on {markdown.plain(describe(results.environment))}. '}"
-        f"Rows: {_link(source.path)}, {_link(csv)}. To measure again:\n\n```sh\n{results.command}\n```"
+        f"Rows: {_link(source.path)}, {_link(csv)}. To measure again:\n\n```sh\n{_command(results.command)}\n```"
         + (f"\n\nNotes:\n{notes}" if notes else "")
     )
 
@@ -162,16 +176,21 @@ def _rerun(source: Source) -> str:
 def _files(folder: Folder) -> str:
     lines = [
         f"| {_link(s.path)} | {s.results.kind} | {markdown.plain(measured_on(s.results.environment))} | "
-        f"`{s.results.command}` |"
+        f"`{_command(s.results.command)}` |"
         for s in folder.sources
     ]
-    lines += [f"| {_link(o.path)} | {o.kind} | {markdown.plain(o.where)} | |" for o in folder.others]
+    lines += [f"| {_link(o.path)} | {markdown.plain(o.kind)} | {markdown.plain(o.where)} | |" for o in folder.others]
     head = "| file | holds | measured | command |\n|---|---|---|---|\n"
     return head + "\n".join(lines) + f"\n\nThis page, its plots and the CSV files:\n\n```sh\n{COMMAND}\n```"
 
 
+def _command(words: str) -> str:
+    """On one line, and unable to end the code that it stands in."""
+    return " ".join(words.replace("`", "'").replace("|", "/").split())
+
+
 def _link(path: PurePosixPath) -> str:
-    return f"[{path}]({path})"
+    return f"[{markdown.plain(str(path))}]({quote(str(path))})"
 
 
 # ---- sections -----------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ LABELLED: Final = ((6.0, tuple(range(1, 10))), (40.0, (1, 2, 5)), (float("inf"),
 STYLE: Final = {
     "font.size": 9,
     "font.family": ["DejaVu Sans"],  # comes with Matplotlib: the same picture everywhere
+    "text.parse_math": False,  # names are no formulas
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9,

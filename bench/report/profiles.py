@@ -37,7 +37,7 @@ def profile_section(profile: Profile) -> str:
         for step in largest
     ]
     parts = [
-        f"### {title}",
+        f"### {markdown.plain(title)}",
         f"A request took {text.spread(profile.request_ms)} in the parties; these are means over "
         f"{text.count(profile.requests, 'request')} of {profile.requests_measured}, the middle half.",
         markdown.table(("the answer waited for", "time", "share"), by_kind),

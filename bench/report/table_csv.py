@@ -72,10 +72,16 @@ def _by_party(column: str, values: Sequence[float]) -> dict[str, Value]:
     return {f"{column}_p{rank}": value for rank, value in enumerate(padded)}
 
 
+def _inert(value: Value) -> Value:
+    """A spreadsheet takes text that begins so for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
 def _write(lines: Iterable[Mapping[str, Value]]) -> str:
     lines = list(lines)
     if not lines:
         return ""
+    lines = [{name: _inert(value) for name, value in line.items()} for line in lines]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
     writer.writeheader()

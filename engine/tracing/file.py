@@ -10,11 +10,13 @@ from typing import Final
 import msgspec
 
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.files import read_bounded
 from sottovoce.engine.program import OutputKind
 from sottovoce.engine.tracing.events import Event
 
 SCHEMA: Final = "sottovoce-trace"
 VERSION: Final = 1
+MAX_BYTES: Final = 1 << 28
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +56,7 @@ class PartyTrace:
 def read_trace(path: Path) -> PartyTrace:
     """Read a party's trace. Raises ConfigError that names the file and what is wrong."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_bounded(path, MAX_BYTES).splitlines()
         if not lines:
             raise ConfigError(f"trace {path}: expected a header, got an empty file: has the party had a model yet?")
         kind = msgspec.json.decode(lines[0], type=_Kind)

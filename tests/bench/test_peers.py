@@ -159,8 +159,8 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     failing, log = tmp_path / "failing", tmp_path / "pip.log"
     text = f"""
         #!/bin/sh
-        case "$2" in
-            venv) mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
+        case "$3" in
+            venv) mkdir -p "$4/bin" && cp "$0" "$4/bin/python";;
             pip) echo "$@" >> {log}
                  if [ -e {failing} ]; then echo "ERROR: No matching distribution"; echo; exit 1; fi;;
         esac

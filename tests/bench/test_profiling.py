@@ -134,11 +134,14 @@ def test_traces_that_do_not_belong_together_are_refused(traces: list[PartyTrace]
             align_clocks(bad)
 
 
-@pytest.mark.parametrize("field", ["depth", "peer", "start_ns", "end_ns"])
+@pytest.mark.parametrize("field", ["depth", "peer", "start_ns", "end_ns", "wait_ns"])
 def test_a_foreign_trace_cannot_say_what_cannot_be(traces: list[PartyTrace], field: str) -> None:
     first, second, third = traces
     request = second.requests[0]
-    (lane, *others), wrong = request.lanes, {"depth": 99, "peer": 7, "start_ns": 1 << 62, "end_ns": 0}[field]
+    (lane, *others), wrong = (
+        request.lanes,
+        {"depth": 99, "peer": 7, "start_ns": 1 << 62, "end_ns": 0, "wait_ns": 1 << 40}[field],
+    )
     index = next(i for i, event in enumerate(lane) if event.kind == "send")
     changed = [*lane[:index], msgspec.structs.replace(lane[index], **{field: wrong}), *lane[index + 1 :]]
     bad = msgspec.structs.replace(request, lanes=[changed, *others])

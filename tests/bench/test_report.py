@@ -349,3 +349,23 @@ def test_a_network_is_named_by_what_was_measured() -> None:
     assert text.network(used) == "lan (0.1 ms, 10 Gbit/s asked)"
     found = msgspec.structs.replace(used, measured_rtt_ms=summarise([0.3]), measured_mbit_s=summarise([9400.0]))
     assert text.network(found) == "lan (0.3 ms, 9.4 Gbit/s measured; 0.1 ms, 10 Gbit/s asked)"
+
+
+def test_a_page_is_written_only_inside_its_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "victim"
+    outside.write_text("precious")
+    for name in (PAGE, "sweep.csv"):
+        (folder / name).symlink_to(outside)
+    write_page(folder, plots=False)
+    assert outside.read_text() == "precious" and not (folder / PAGE).is_symlink()
+    (folder / "plots").symlink_to(outside.parent)
+    with pytest.raises(ConfigError, match="plots is a link"):
+        write_page(folder)
+
+
+@pytest.mark.parametrize("wrong", ["`" * 3 + " <img src=x>", "a\n```\n# heading", "x` | <img src=x> | `y"])
+def test_a_command_stays_in_its_block(folder: Path, wrong: str) -> None:
+    write_results(folder / "sweep.json", msgspec.structs.replace(synthetic.sweep(), command=wrong))
+    page = render(read_folder(folder), plots=False)
+    assert page.count("```") % 2 == 0 and "\n# heading" not in page
+    assert all(line.count("`") % 2 == 0 for line in page.splitlines() if "<img" in line and not line.startswith("```"))

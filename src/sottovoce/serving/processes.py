@@ -144,7 +144,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    kinds = (signal.SIGTERM, signal.SIGHUP)
+    kinds = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) is not signal.SIG_IGN]  # nohup
     before = [signal.signal(kind, interrupt) for kind in kinds]
     try:
         yield

@@ -89,7 +89,9 @@ def command_line(args: argparse.Namespace) -> str:
     """What was typed, without folders of this machine."""
 
     def public(word: str) -> str:
-        option, equals, value = word.rpartition("=")
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if not equals:
+            option, value = "", word
         return f"{option}{equals}{Path(value).name if '/' in value else value}"
 
     return shlex.join(["sottovoce", *map(public, args.argv)])
