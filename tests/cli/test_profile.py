@@ -35,8 +35,10 @@ def test_files_become_a_table_and_a_timeline(files: list[Path], command: RunComm
     assert all(len(line) <= 79 for line in outside_table.splitlines())
     timeline = json.loads((tmp_path / "t.json").read_text())
     assert {e["pid"] for e in timeline["traceEvents"]} == {0, 1, 2} and "perfetto" in ran.err
-    assert "contract_leaves" not in ran.out
-    assert "contract_leaves" in command("profile", "--read", *files, "--all").out
+    # Which lines are small enough to be folded depends on the machine's mood; that some are does not.
+    everything = command("profile", "--read", *files, "--all").out
+    assert "contract_leaves" in everything
+    assert len(ran.out.splitlines()) < len(everything.splitlines())
 
 
 def test_json_is_one_versioned_object(files: list[Path], command: RunCommand) -> None:
