@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from sottovoce.models.encode import encode_input
 from sottovoce.models.speech.audio import load_audio
 from sottovoce.models.speech.features import mfcc40_mean
 from sottovoce.models.zoo import build, paper
-from sottovoce.serving.cluster import Cluster
+from sottovoce.serving.cluster import Cluster, free_addresses
 from tests.security.needles import Search, memory, needles
 from tests.security.proxy import Proxy
 
@@ -191,22 +190,13 @@ def proxies(ports: Sequence[int]) -> Iterator[list[Proxy]]:
             proxy.close()
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.mark.root
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_nobody_holds_what_it_must_not(deployment: Deployment, tls: bool) -> None:
     d, prefix = deployment, "tls-" if tls else "plain-"
-    ports = free_ports(3)
+    ports = [port for _, port in free_addresses(3)]
     names = {role: prefix + role for role in ROLES}
     weights, features = d.secrets.only("weights"), d.secrets.only("features")
 

@@ -7,6 +7,8 @@ parties = ["p0.example.org:7100", "p1.example.net:7100", "p2.example.com:7100"]
 
 from __future__ import annotations
 
+import errno
+import secrets
 import socket
 import tomllib
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from sottovoce.engine.protocols.table import find
 from sottovoce.engine.transport.tls import Address, parse_address
 
 MAX_LANES = 16
+FREE_PORTS = range(10_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,28 @@ def _host(host: str) -> str:
 
 
 def free_addresses(number: int) -> tuple[Address, ...]:
-    """Loopback addresses with ports that are free at this moment; somebody else may take one a moment later."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    addresses = tuple(("127.0.0.1", int(sock.getsockname()[1])) for sock in sockets)
-    for sock in sockets:
-        sock.close()
-    return addresses
+    """Loopback addresses with ports that are free at this moment; somebody else may take one a moment later.
+
+    They lie below the ports that systems hand out by themselves, so that neither a connection of somebody nor a
+    listener without a port of its own takes one in that moment.
+    """
+    found: list[Address] = []
+    sockets: list[socket.socket] = []
+    try:
+        while len(found) < number:
+            address = ("127.0.0.1", _port())
+            try:
+                sockets.append(socket.create_server(address))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            found.append(address)
+    finally:
+        for sock in sockets:
+            sock.close()
+    return tuple(found)
+
+
+def _port() -> int:
+    return secrets.choice(FREE_PORTS)
