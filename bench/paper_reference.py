@@ -6,15 +6,14 @@ docs/paper.md describes the format.
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from sottovoce.bench.toml import read_toml
 from sottovoce.engine.errors import ConfigError
-from sottovoce.engine.files import read_bounded
 
 PACKAGED: Final = Path(__file__).with_name("paper_reference.toml")
 MAX_BYTES: Final = 1 << 15
@@ -108,17 +107,10 @@ def load_references(given: Path | None = None, folder: Path | None = None) -> Re
 
 
 def _read(path: Path) -> _File:
-    where = f"reference figures {path}"
-    try:
-        file = msgspec.convert(tomllib.loads(read_bounded(path, MAX_BYTES).decode()), type=_File)
-    except OSError as error:
-        raise ConfigError(f"{where}: {error.strerror}") from None
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error} (rows count from 0; the fields are in docs/paper.md)") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    what = "reference figures"
+    file = read_toml(path, _File, MAX_BYTES, what, " (rows count from 0; the fields are in docs/paper.md)")
     for number, figure in enumerate(file.timing):
-        _check(f"{where}: timing row {number}", figure)
+        _check(f"{what} {path}: timing row {number}", figure)
     return file
 
 

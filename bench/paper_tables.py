@@ -99,9 +99,10 @@ def timing_table(
         texts=3,
         rows=tuple(rows),
         notes=(
-            "Online: median (quartiles) of the time. Offline: preprocessing. MB: sent online, mean over the parties, "
-            "framing included, TLS records not. Factor: the paper's time over ours, offline included; above 1 ours is "
-            "faster.",
+            "Online: median (quartiles) of the time. MB: sent online, mean over the parties, framing included, TLS "
+            "records not. Offline: the clip's share of preprocessing that was made ahead of time for many, MB for a "
+            "party and where it came from; `sottovoce bench offline` has all sources. Factor: the paper's time over "
+            "ours, offline included; above 1 ours is faster.",
             *(f"Paper: {citation}." for citation in citations),
             f"Not as in the paper: {'; '.join(DIFFERENCES)}.",
             *_networks(measured),
@@ -208,7 +209,10 @@ def _offline(row: Row) -> str:
     if row.offline_ms is None:
         return "not measured"
     sent = f", {text.figure(fmean(row.offline_bytes) / MB)} MB" if row.offline_bytes else ""
-    return text.spread(row.offline_ms) + sent
+    source = f", {row.settings['preprocessing']}" if "preprocessing" in row.settings else ""
+    same = row.offline_ms.smallest == row.offline_ms.largest  # the requests used up what was made in one go
+    time = text.ms(row.offline_ms.median) if same else text.spread(row.offline_ms)
+    return f"{time}{sent}{source}"
 
 
 def _networks(rows: Iterable[Row]) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from sottovoce.bench.schema import Row
+from sottovoce.bench.toml import read_toml
 from sottovoce.engine.errors import ConfigError
-from sottovoce.engine.files import read_bounded
 
 EXAMPLE_PRICES: Final = Path(__file__).with_name("prices.toml")
 CLIPS: Final = 1_000_000
@@ -79,14 +78,8 @@ MAX_BYTES: Final = 1 << 14
 
 def load_prices(path: Path = EXAMPLE_PRICES) -> Prices:
     """Read a price table, strictly. Raises ConfigError that names the file, the field and what is wrong with it."""
-    try:
-        prices = msgspec.convert(tomllib.loads(read_bounded(path, MAX_BYTES).decode()), type=Prices)
-    except OSError as error:
-        raise ConfigError(f"prices {path}: {error.strerror}") from None
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"prices {path}: {error}; {EXAMPLE_PRICES.name} in the package shows every field") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"prices {path}: not valid TOML: {error}") from None
+    hint = f"; {EXAMPLE_PRICES.name} in the package shows every field"
+    prices = read_toml(path, Prices, MAX_BYTES, "prices", hint)
     for price in (*(machine.price_per_hour for machine in prices.machine), prices.traffic.price_per_gb):
         if not math.isfinite(price):
             raise ConfigError(f"prices {path}: expected finite prices, got {price}")

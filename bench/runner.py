@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from sottovoce.bench.network.profiles import parse_profile
 from sottovoce.bench.schema import NetworkUsed, Row, Status, Summary
 from sottovoce.bench.stats import summarise
 from sottovoce.bench.systems.base import Description, Job, Running, Sample, System
+from sottovoce.bench.systems.deployment import nodes_of
 from sottovoce.bench.systems.ours import Sottovoce
 from sottovoce.engine.errors import ConfigError, SottovoceError
 from sottovoce.engine.protocols.table import find
@@ -97,27 +98,27 @@ def run_plan(plan: Plan, effort: Effort, *, peers: Sequence[System] = (), say: S
     systems: list[System] = [*(Sottovoce(protocol) for protocol in plan.protocols), *peers]
     trained = MODELS[plan.model].weights is not None
     graph = build(plan.model, None if trained else random_weights(plan.model, SEED))
-    nodes = 1 + max((find(protocol).parties for protocol in plan.protocols), default=MOST_PARTIES)
+    nodes = max((nodes_of(find(protocol)) for protocol in plan.protocols), default=1)
     say(f"network {plan.network}")
     with tempfile.TemporaryDirectory(prefix="sottovoce-bench-") as scratch, ExitStack() as stack:
         try:
             network = stack.enter_context(open_network(plan.network, max(nodes, 1 + MOST_PARTIES if peers else 0)))
         except ConfigError as error:
             say(str(error))
-            return [_no_network(plan, system, batch, str(error)) for batch in plan.batches for system in systems]
+            nowhere = NetworkUsed(name=plan.network, method="user-space")
+            return [
+                _row(
+                    system.name, None, model=plan.model, batch=batch, lanes=plan.lanes, network=nowhere,
+                    status="missing", reason=str(error),
+                )
+                for batch in plan.batches
+                for system in systems
+            ]  # fmt: skip
         job = Job(
             graph, sample_features(graph), plan.batches, network, Path(scratch), lanes=plan.lanes,
             encrypted=plan.encrypted,
         )  # fmt: skip
         return measure(systems, job, plan.model, effort, random=not trained, say=say)
-
-
-def _no_network(plan: Plan, system: System, batch: int, reason: str) -> Row:
-    name, _, protocol = system.name.partition(" ")
-    return Row(
-        system=name, protocol=protocol or name, parties=0, model=plan.model, batch=batch, lanes=plan.lanes,
-        network=NetworkUsed(name=plan.network, method="user-space"), encrypted=False, status="missing", reason=reason,
-    )  # fmt: skip
 
 
 def sample_features(graph: Graph, rows: int = ROWS) -> NDArray[np.float64]:
@@ -139,11 +140,11 @@ def measure(
     expected = evaluate(job.graph, job.features).argmax(axis=1)
     rows: list[Row] = []
     with ExitStack() as stack:
-        entries = [_Entry(system, stack, job, say) for system in systems]
+        entries = [_Entry(system, stack, job.of_system(n), say) for n, system in enumerate(systems)]
         for batch in job.batches:
-            for entry in entries:
-                entry.begin()
-            for number in range(-effort.warm_ups, effort.repeat):
+            least, most = effort.warm_ups + min(effort.least, effort.repeat), effort.warm_ups + effort.repeat
+            ready = min([entry.begin(batch, least, most) for entry in entries], default=most)
+            for number in range(-effort.warm_ups, ready - effort.warm_ups):
                 if number == -1 and max(entry.last_s for entry in entries) > effort.seconds / 4:
                     continue  # one warm-up of something slow is enough
                 say(f"{model}, batch {batch}", "warm-up" if number < 0 else f"round {number + 1} of {effort.repeat}")
@@ -168,6 +169,7 @@ class _Entry:
 
     def __init__(self, system: System, stack: ExitStack, job: Job, say: Say) -> None:
         self._system = system
+        self._say = say
         self._running: Running | None = None
         self._samples: list[Sample] = []
         self._reason = ""
@@ -185,10 +187,19 @@ class _Entry:
             self._status = "missing" if isinstance(error, ConfigError) else "failed"
             say(f"{system.name}: {error}")
 
-    def begin(self) -> None:
-        """The next batch size."""
+    def begin(self, batch: int, least: int, most: int) -> int:
+        """The next batch size: what it needs ahead of time is done; returns for how many requests."""
         self._samples = []
         self.spent_s = self.last_s = 0.0
+        if self._running is None:
+            return most
+        if self._described is not None and self._described.preprocessing:
+            self._say(f"{self._system.name}: preprocessing for batch {batch}")
+        try:
+            return self._running.prepare(batch, least, most)
+        except Exception as error:
+            self._fail(error)
+            return most
 
     def ask(self, batch: int, *, timed: bool) -> None:
         """One batch; a system that fails is not asked again."""
@@ -198,20 +209,34 @@ class _Entry:
         try:
             sample = self._running.run(batch)
         except Exception as error:  # whatever a foreign system answers must not lose the rows of the others
-            said = str(error) if isinstance(error, SottovoceError) else f"{type(error).__name__}: {error}"
-            self._running, self._reason, self._status = None, said, "failed"
-            self._stack.close()  # what it still computes would take the others' time
+            self._fail(error)
             return
         self.last_s = time.monotonic() - start
         if timed:
             self.spent_s += self.last_s
             self._samples.append(sample)
 
+    def _fail(self, error: Exception) -> None:
+        said = str(error) if isinstance(error, SottovoceError) else f"{type(error).__name__}: {error}"
+        self._running, self._reason = None, said
+        self._status = "missing" if isinstance(error, ConfigError) else "failed"
+        self._say(f"{self._system.name}: {said}")
+        self._stack.close()  # what it still computes would take the others' time
+
     def row(self, job: Job, model: str, batch: int, labels: NDArray[np.int64], random: bool) -> Row:
         """What was measured of one batch size."""
+        where: dict[str, Any] = {
+            "model": model,
+            "batch": batch,
+            "random_weights": random,
+            "lanes": job.lanes,
+            "network": job.network.used,
+        }
         found = self._described
+        if found is not None:
+            where["encrypted"] = found.encrypted and job.encrypted
         if found is None or self._running is None:
-            return _row(self._system.name, found, job, model, batch, random, status=self._status, reason=self._reason)
+            return _row(self._system.name, found, **where, status=self._status, reason=self._reason)
         samples = self._samples
         last = samples[-1]
         online = _summary([s.online_ms for s in samples])
@@ -220,10 +245,7 @@ class _Entry:
         return _row(
             self._system.name,
             found,
-            job,
-            model,
-            batch,
-            random,
+            **where,
             online_ms=online,
             samples_ms=tuple(round(s.online_ms, 4) for s in samples),
             party_ms=_summary([max(s.party_ms) for s in samples if s.party_ms]),
@@ -244,20 +266,11 @@ class _Entry:
         )
 
 
-def _row(
-    name: str, found: Description | None, job: Job, model: str, batch: int, random: bool, **measured: object
-) -> Row:
-    common = {
-        "model": model,
-        "batch": batch,
-        "random_weights": random,
-        "lanes": job.lanes,
-        "network": job.network.used,
-        **measured,
-    }
+def _row(name: str, found: Description | None, **figures: Any) -> Row:
+    """A row of the system called `name`; found: its description, None for one that was not started."""
     if found is None:
         system, _, protocol = name.partition(" ")
-        return Row(system=system, protocol=protocol or system, parties=0, **common)  # type: ignore[arg-type]
+        return Row(system=system, protocol=protocol or system, parties=0, **figures)
     return Row(
         system=found.system,
         version=found.version,
@@ -267,8 +280,7 @@ def _row(
         parties=found.parties,
         preprocessing=found.preprocessing,
         settings=found.settings,
-        encrypted=found.encrypted and job.encrypted,
-        **common,  # type: ignore[arg-type]
+        **figures,
     )
 
 

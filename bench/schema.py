@@ -80,6 +80,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     clear). security: for humans. preprocessing: the protocol has an offline phase. online_ms: from sending the shares
     to holding the answers, as the client sees it; samples_ms: its values, in the order of measurement. party_ms: the
     slowest party, from its first step to its last; compute_ms, wait_ms: means over the parties and their lanes.
+    offline_ms, offline_bytes: of the batch's preprocessing; what a dealer sends to a party counts as that party's.
     offline_bytes, bytes_sent: of each party for the whole batch, means of the runs, frame headers included, TLS records
     not. memory_mb: peak resident size of each party since its start. label_agreement: share of labels equal to those of
     the network in the clear, in the worst of the runs; labels_seen: how many different ones those are.
@@ -154,16 +155,38 @@ class NetworkRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     shaper_share: float
 
 
+class OfflineRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Preprocessing by itself, from one source, `clips` in one run; or why there is no figure.
+
+    source: a dealer, or oblivious transfer between the two parties. clip_ms: of the slower party, per clip.
+    clip_bytes: by party, per clip: what the dealer sent to it, or it to the other party, set-up included.
+    clip_stored_bytes: by party, per clip, on the disk.
+    """
+
+    model: str
+    protocol: str
+    source: Literal["dealer", "ot"]
+    clips: Positive
+    network: NetworkUsed = LOOPBACK
+    encrypted: bool = True
+    status: Status = "measured"
+    reason: str = ""
+    clip_ms: Summary | None = None
+    clip_bytes: ByParty = ()
+    clip_stored_bytes: ByParty = ()
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run of one command. command: as typed, without paths of this machine."""
 
     schema: int = SCHEMA
-    kind: Literal["paper", "sweep", "peers", "accuracy", "network"]
+    kind: Literal["paper", "sweep", "peers", "accuracy", "network", "offline"]
     command: str
     environment: Environment
     rows: tuple[Row, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     networks: tuple[NetworkRow, ...] = ()
+    offline: tuple[OfflineRow, ...] = ()
     notes: tuple[str, ...] = ()
 
 

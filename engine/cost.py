@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+from sottovoce.engine.preprocessing.items import Layout
 from sottovoce.engine.program import OutputKind, Program
 from sottovoce.engine.protocols.table import AnyProtocol, ProtocolRow
 from sottovoce.engine.protocols.tally import ShapeShare, Tally, Totals
-from sottovoce.engine.session import chunks, execute, linear_steps
+from sottovoce.engine.session import SpanMaker, chunks, execute, linear_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,26 @@ def predict_cost(program: Program, row: ProtocolRow, batch: int, output: OutputK
             _grown(old.frames_sent, frames, totals.frames_sent),
         )
 
-    tally: AnyProtocol = Tally(row.schedules, totals)
     for index, cut in enumerate(chunks(program, batch)):
         totals.rotation = index % row.parties
-        x = ShapeShare((cut.stop - cut.start, *program.input_shape), program.input_frac_bits)
-        execute(tally, program, {s.name: None for s in linear_steps(program)}, x, output, step)
+        _run(program, row, totals, cut.stop - cut.start, output, step)
     return list(costs.values())
+
+
+def demand(program: Program, row: ProtocolRow, output: OutputKind | None = None) -> Layout:
+    """The correlated randomness of one clip; none for a protocol without preprocessing.
+
+    output: None stands for what needs more: a label, whose items begin with those of the scores.
+    """
+    totals = Totals(row.parties)
+    _run(program, row, totals, 1, output or "label", lambda name: nullcontext())
+    return Layout(totals.items)
+
+
+def _run(program: Program, row: ProtocolRow, totals: Totals, batch: int, output: OutputKind, step: SpanMaker) -> None:
+    tally: AnyProtocol = Tally(row.schedules, totals, row.demands)
+    x = ShapeShare((batch, *program.input_shape), program.input_frac_bits)
+    execute(tally, program, {s.name: None for s in linear_steps(program)}, x, output, step)
 
 
 def _grown(old: tuple[int, ...], before: list[int], after: list[int]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@
     │   ├── FrameError        bytes that are not a valid frame: malformed, oversized, out of order
     │   ├── DeadlineError     a peer did not answer in time (also a TimeoutError)
     │   └── PeerClosedError   a peer went away (also a ConnectionError)
+    ├── PreprocessingError    correlated randomness: too little, of another model or partner, used up, damaged
     ├── ProtocolError         our own side would break a protocol rule
     │   └── MaskReuseError    a keystream position was asked for twice
     └── SecurityAbort         a check against a cheating party failed; nothing was opened
@@ -69,6 +70,10 @@ class DeadlineError(TransportError, TimeoutError):
 
 class PeerClosedError(TransportError, ConnectionError):
     """A peer closed the connection, or its process is gone."""
+
+
+class PreprocessingError(SottovoceError):
+    """Correlated randomness cannot be used: there is too little, it belongs to others, was used, or is damaged."""
 
 
 class ProtocolError(SottovoceError):

@@ -7,15 +7,20 @@ other run as processes on their own machines (sottovoce.serving).
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.cost import demand
 from sottovoce.engine.keys import fresh_pair_keys, keys_of, streams_of
 from sottovoce.engine.party import Party
+from sottovoce.engine.preprocessing.base import Preprocessing
+from sottovoce.engine.preprocessing.local import LocalDealer
 from sottovoce.engine.prg import Cipher, Observer
 from sottovoce.engine.program import OutputKind, Program
 from sottovoce.engine.protocols.table import ProtocolRow, find
@@ -59,8 +64,12 @@ def make_parties(
     pair_keys: Mapping[tuple[int, int], bytes] | None = None,
     cipher: Cipher = "aes128ctr",
     observer: Observer | None = None,
+    preprocessing: Sequence[Preprocessing] | None = None,
 ) -> list[list[Party]]:
-    """Parties by rank and lane over given transports (lane -> rank -> transport); fixed pair keys are for tests."""
+    """Parties by rank and lane over given transports (lane -> rank -> transport); fixed pair keys are for tests.
+
+    preprocessing: by rank, where the protocol needs it.
+    """
     keys = fresh_pair_keys(row.parties) if pair_keys is None else pair_keys
     backend = CpuBackend()
     ciphers = dict.fromkeys(range(row.parties), cipher)
@@ -72,6 +81,7 @@ def make_parties(
                 mesh[rank],
                 streams_of(row, rank, keys_of(rank, keys), ciphers, lane, backend.fill, observer),
                 backend,
+                preprocessing=None if preprocessing is None else preprocessing[rank],
             )
             for lane, mesh in enumerate(meshes)
         ]
@@ -101,23 +111,33 @@ class LocalCluster:
         if meshes is None:
             meshes = [memory_mesh(self.row.parties, lane=n, deadline_s=deadline_s) for n in range(lanes)]
         self._meshes = meshes
-        self.parties = make_parties(self.row, meshes, pair_keys=pair_keys, cipher=cipher, observer=observer)
+        self.dealer = None if self.row.demands is None else LocalDealer(demand(program, self.row), self._backend.fill)
+        self.parties = make_parties(
+            self.row,
+            meshes,
+            pair_keys=pair_keys,
+            cipher=cipher,
+            observer=observer,
+            preprocessing=None if self.dealer is None else self.dealer.parties,
+        )
+        self.offline_ns = 0
         slots = {t.name: self.row.split(weights[t.name], self._backend.fill) for t in program.tensors}
-        self.sessions = [
-            Session(
-                self.row,
-                lanes_of,
-                program,
-                {
-                    t.name: self.row.receive(rank, slots[t.name][rank], t.shape, t.frac_bits, self._backend.fill)
-                    for t in program.tensors
-                },
-            )
-            for rank, lanes_of in enumerate(self.parties)
-        ]
+
+        def session(rank: int) -> Session:
+            tensors = {
+                t.name: self.row.receive(rank, slots[t.name][rank], t.shape, t.frac_bits, self._backend.fill)
+                for t in program.tensors
+            }
+            return Session(self.row, self.parties[rank], program, tensors)
+
+        self.sessions = run_parties([partial(session, rank) for rank in range(self.row.parties)], self.close)
 
     def run(self, encoded: NDArray[np.uint64], output: OutputKind = "label") -> tuple[NDArray[Any], list[RunStats]]:
-        """Classify an encoded batch: label indices or logits, and each party's cost."""
+        """Classify an encoded batch: label indices or logits, and each party's cost.
+
+        Missing preprocessing is made first; `offline_ns` is the time that this took for the last batch.
+        """
+        self.offline_ns = self._prepare(encoded.shape[0])
         slots = share_input(self.row, encoded, self._backend.fill)
         frac_bits = self.program.input_frac_bits
 
@@ -127,6 +147,13 @@ class LocalCluster:
 
         answers = run_parties([party(rank) for rank in range(self.row.parties)], self.close)
         return join_output(self.row, self.program, [a[0] for a in answers]), [a[1] for a in answers]
+
+    def _prepare(self, clips: int) -> int:
+        if self.dealer is None:
+            return 0
+        start = time.perf_counter_ns()
+        self.dealer.prepare(clips)
+        return time.perf_counter_ns() - start
 
     def close(self) -> None:
         """Close all lanes. Idempotent."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -18,6 +18,8 @@ from sottovoce.engine.functions.activation import activation
 from sottovoce.engine.functions.linear import linear
 from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool
 from sottovoce.engine.party import Party
+from sottovoce.engine.preprocessing.agreement import agree
+from sottovoce.engine.preprocessing.base import Preprocessing, Reserved
 from sottovoce.engine.prg import Fill
 from sottovoce.engine.profile import Span
 from sottovoce.engine.program import Linear, MaxPool, OutputKind, Program, Relu, Reshape, SumPool, Transpose
@@ -112,7 +114,10 @@ class Output:
 
 
 class Session:
-    """One program at one computing party, with its weight shares loaded, on one or more lanes."""
+    """One program at one computing party, with its weight shares loaded, on one or more lanes.
+
+    Where the protocol needs preprocessing the parties talk to each other while this is made: all must make it at once.
+    """
 
     def __init__(
         self, row: ProtocolRow, lanes: Sequence[Party], program: Program, tensors: Mapping[str, AShare]
@@ -120,6 +125,9 @@ class Session:
         self.row = row
         self.lanes = tuple(lanes)
         self.program = program
+        self.preprocessing = self.lanes[0].preprocessing
+        if self.preprocessing is not None:
+            agree(self.lanes[0].transport, self.preprocessing)
         loader = row.make(self.lanes[0], 0)
         self._weights = {step.name: loader.load(step, tensors) for step in linear_steps(program)}
 
@@ -129,6 +137,7 @@ class Session:
             raise ProtocolError(f"program {self.program.name!r}: output {output!r} is not among {self.program.outputs}")
         batch = x.shape[0]
         cuts = chunks(self.program, batch)
+        reserved = None if self.preprocessing is None else self._reserve(self.preprocessing, batch)
         results: list[NDArray[Any] | None] = [None] * len(cuts)
         failures: list[BaseException] = []
         first_span = [len(lane.profile.spans) for lane in self.lanes]
@@ -140,7 +149,9 @@ class Session:
             lane = self.lanes[number]
             try:
                 for index in range(number, len(cuts), len(self.lanes)):
-                    results[index] = self._chunk(lane, x, cuts[index], index, output)
+                    cut = cuts[index]
+                    party = lane if reserved is None else replace(lane, material=reserved.part(cut.start, cut.stop))
+                    results[index] = self._chunk(party, x, cut, index, output)
             except BaseException as error:
                 failures.append(error)
                 for other in self.lanes:
@@ -168,6 +179,20 @@ class Session:
             lane.profile.spans.clear()
         parts = [r for r in results if r is not None]
         return Output(output, batch, np.concatenate(parts)), stats
+
+    def _reserve(self, preprocessing: Preprocessing, clips: int) -> Reserved:
+        """The batch's material. Too little is found by all parties alike, who go on.
+
+        After any other failure they no longer count alike, so that the lanes end.
+        """
+        enough = preprocessing.end - preprocessing.position >= clips
+        try:
+            return preprocessing.reserve(clips)
+        except BaseException as error:
+            if enough:
+                for lane in self.lanes:
+                    lane.transport.close(f"party {lane.rank}: preprocessing failed: {type(error).__name__}")
+            raise
 
     def _chunk(self, lane: Party, x: AShare, cut: slice, index: int, output: OutputKind) -> NDArray[Any]:
         protocol = self.row.make(lane, index % self.row.parties)

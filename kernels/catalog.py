@@ -9,8 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from sottovoce.kernels import samples, share_samples
-from sottovoce.kernels.cpu import bits, conv, gemm, pool, prg, ring, select, trunc
+from sottovoce.kernels import beaver_samples, dcf_samples, ot_samples, samples, share_samples
+from sottovoce.kernels.cpu import (
+    beaver,
+    beaver_bits,
+    beaver_linear,
+    bits,
+    conv,
+    dcf,
+    gemm,
+    ot,
+    pool,
+    prg,
+    ring,
+    select,
+    trunc,
+)
 
 Arguments = tuple[Any, ...]
 
@@ -71,4 +85,37 @@ SHARES = (
     Kernel("select_eval", select.select_eval, (6,), share_samples.select_eval),
 )
 
-CATALOG: Mapping[str, Kernel] = MappingProxyType({row.name: row for row in (*RING, *LINEAR, *STREAMS, *BITS, *SHARES)})
+BEAVER = (
+    Kernel("wrap_open", beaver.wrap_open, (5, 6, 7), beaver_samples.wrap_open),
+    Kernel("wrap_finish", beaver.wrap_finish, (7,), beaver_samples.wrap_finish),
+    Kernel("leaf_eval", beaver_bits.leaf_eval, (5,), beaver_samples.leaf_eval),
+    Kernel("merge_open", beaver_bits.merge_open, (2,), beaver_samples.merge_open),
+    Kernel("merge_eval", beaver_bits.merge_eval, (5,), beaver_samples.merge_eval),
+    Kernel("ands_eval", beaver_bits.ands_eval, (4,), beaver_samples.ands_eval),
+    Kernel("select_open", beaver.select_open, (4, 5), beaver_samples.select_open),
+    Kernel("select_finish", beaver.select_finish, (8,), beaver_samples.select_finish),
+    Kernel("beaver_mul", beaver.beaver_mul, (6,), beaver_samples.beaver_mul),
+    Kernel("beaver_conv1d", beaver_linear.beaver_conv1d, (3,), beaver_samples.beaver_conv1d),
+    Kernel("beaver_matmul", beaver_linear.beaver_matmul, (3,), beaver_samples.beaver_matmul),
+    Kernel("triple_mul", beaver.triple_mul, (5,), samples.elementwise(6)),
+    Kernel("triple_conv1d", beaver_linear.triple_conv1d, (4,), beaver_samples.triple_conv1d),
+    Kernel("triple_matmul", beaver_linear.triple_matmul, (4,), beaver_samples.triple_matmul),
+)
+
+FSS = (
+    Kernel("dcf_gen", dcf.dcf_gen, (4,), dcf_samples.dcf_gen),
+    Kernel("dcf_eval", dcf.dcf_eval, (6,), dcf_samples.dcf_eval),
+)
+
+TRANSFERS = (
+    Kernel("field_vole", ot.field_vole, (2, 3), ot_samples.field_vole),
+    Kernel("leaf_sums", ot.leaf_sums, (5, 6), ot_samples.leaf_sums),
+    Kernel("transpose_bits", ot.transpose_bits, (1,), ot_samples.transpose_bits),
+    Kernel("vole_correct", ot.vole_correct, (4, 5), ot_samples.vole_correct),
+    Kernel("vole_join", ot.vole_join, (6,), ot_samples.vole_join),
+    Kernel("add_runs", ot.add_runs, (3,), ot_samples.add_runs),
+)
+
+CATALOG: Mapping[str, Kernel] = MappingProxyType(
+    {row.name: row for row in (*RING, *LINEAR, *STREAMS, *BITS, *SHARES, *BEAVER, *FSS, *TRANSFERS)}
+)

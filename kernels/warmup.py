@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +14,34 @@ from sottovoce.kernels.catalog import CATALOG
 Progress = Callable[[str, int, int], None]
 
 
-def warm_up(progress: Progress | None = None) -> int:
-    """Call every kernel of the catalog on its smallest sample, so that later calls neither compile nor load.
+def warm_up(progress: Progress | None = None, names: Collection[str] = CATALOG.keys()) -> int:
+    """Call kernels of the catalog (all, or those named) on their smallest sample: later calls neither compile nor load.
 
     `progress(name, done, total)` is called before each kernel, and as ("", total, total) at the end. Returns how many
     functions had to be compiled: 0 if all machine code came from the cache on disk.
     """
     before = _compiled()
     rng = np.random.default_rng(0)
-    for done, row in enumerate(CATALOG.values()):
+    for done, name in enumerate(names):
         if progress is not None:
-            progress(row.name, done, len(CATALOG))
-        row.cpu(*row.samples(rng)[0])
+            progress(name, done, len(names))
+        CATALOG[name].cpu(*CATALOG[name].samples(rng)[0])
     if progress is not None:
-        progress("", len(CATALOG), len(CATALOG))
+        progress("", len(names), len(names))
     return _compiled() - before
 
 
-def is_warm() -> bool:
-    """Whether the cache on disk holds every kernel, by the files' names and times: cheap, loads no machine code.
+def is_warm(names: Collection[str] = CATALOG.keys()) -> bool:
+    """Whether the cache on disk holds every kernel of these kernels' modules, by the files' names and times: cheap.
 
     A guess for the user's sake (is a progress bar worth showing?): after a change of CPU or of Numba's version it may
     say yes although `warm_up` will compile.
     """
-    return all(_on_disk(dispatcher) for dispatcher in _dispatchers())
+    return all(_on_disk(dispatcher) for dispatcher in _dispatchers(names))
 
 
-def _dispatchers() -> Iterator[Dispatcher]:
-    modules = {row.cpu.__module__ for row in CATALOG.values()}
+def _dispatchers(names: Collection[str] = CATALOG.keys()) -> Iterator[Dispatcher]:
+    modules = {CATALOG[name].cpu.__module__ for name in names}
     for module in sorted(modules):
         for value in vars(sys.modules[module]).values():
             if isinstance(value, Dispatcher) and value.__module__ == module:

@@ -53,24 +53,14 @@ def repository() -> Path:
 # ---- what a test needs --------------------------------------------------------------------------------------------
 
 
-def missing_gpu() -> str | None:
-    """Why tests marked `gpu` cannot run here, or None."""
-    if importlib.util.find_spec("cupy") is None:
-        return "needs a GPU: CuPy is not installed"
-    import cupy
-
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"needs a GPU: {error}"
-    return None if count else "needs a GPU: CUDA sees no device"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needs_gpu = [item for item in items if "gpu" in item.keywords]
-    if needs_gpu and (reason := missing_gpu()):
-        for item in needs_gpu:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    if needs_gpu:
+        from sottovoce.bench.kernels.devices import missing_gpu
+
+        if reason := missing_gpu():
+            for item in needs_gpu:
+                item.add_marker(pytest.mark.skip(reason=reason))
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root"):

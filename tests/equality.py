@@ -30,11 +30,12 @@ BATCH = 240
 class Comparison:
     """rows compared; inside: those whose two largest logits are closer than the compiler's bound on a difference.
 
-    same: rows with the same label under `rep3` and `plain`, and under `rep3` and in onnxruntime. largest: the largest
-    |logit under `rep3` - logit in float64|; bound: what the compiler allows for it; spread: by how much the rows' own
-    differences move a logit.
+    same: rows with the same label under the protocol and `plain`, and under the protocol and in onnxruntime. largest:
+    the largest |logit under the protocol - logit in float64|; bound: what the compiler allows for it; spread: by how
+    much the rows' own differences move a logit.
     """
 
+    protocol: str
     rows: int
     inside: int
     same_plain: int
@@ -45,8 +46,9 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.rows} rows, {self.inside} inside the margin bound; same label rep3/plain {self.same_plain}, "
-            f"rep3/onnxruntime {self.same_onnx}; largest logit difference {self.largest:.3g}, bound {self.bound:.3g}, "
+            f"{self.rows} rows, {self.inside} inside the margin bound; same label {self.protocol}/plain "
+            f"{self.same_plain}, {self.protocol}/onnxruntime {self.same_onnx}; largest logit difference "
+            f"{self.largest:.3g}, bound {self.bound:.3g}, "
             f"spread of a logit over the rows {self.spread:.3g}"
         )
 
@@ -58,18 +60,18 @@ def random_model(name: str, seed: int) -> tuple[Graph, Compiled]:
     return graph, compile_graph(graph, outputs=("label", "scores"))
 
 
-def compare(graph: Graph, compiled: Compiled, x: np.ndarray) -> Comparison:
+def compare(graph: Graph, compiled: Compiled, x: np.ndarray, protocol: str = "rep3") -> Comparison:
     """Assert that rows outside the bound get the same label everywhere, and that every logit is within its bound.
 
-    Also that `rep3` sends as many bytes in as many rounds as predicted.
+    Also that the protocol sends as many bytes in as many rounds as predicted.
     compiled: of `graph`, opens labels and scores. x: (rows, *input_shape).
     """
     real = evaluate(graph, x)
     single = onnx_logits(graph, x)
     errors = np.array(compiled.report.logit_errors)
-    cluster = InProcess(compiled, "rep3")
+    cluster = InProcess(compiled, protocol)
     try:
-        labels, scores = (_run_rep3(cluster, x, output) for output in ("label", "scores"))
+        labels, scores = (_run(cluster, protocol, x, output) for output in ("label", "scores"))
     finally:
         cluster.close()
     in_the_clear = PlainRunner(compiled).run(encode_input(compiled.program, x))[0]
@@ -82,6 +84,7 @@ def compare(graph: Graph, compiled: Compiled, x: np.ndarray) -> Comparison:
     np.testing.assert_array_equal(labels[~inside], expected[~inside])
     np.testing.assert_array_equal(in_the_clear[~inside], expected[~inside])
     return Comparison(
+        protocol,
         len(x),
         int(inside.sum()),
         int((labels == in_the_clear).sum()),
@@ -92,14 +95,14 @@ def compare(graph: Graph, compiled: Compiled, x: np.ndarray) -> Comparison:
     )
 
 
-def compare_random(name: str, seed: int, x: np.ndarray) -> Comparison:
+def compare_random(name: str, seed: int, x: np.ndarray, protocol: str = "rep3") -> Comparison:
     """`compare` for a model with random weights, and beyond what is proven, on *all* rows: 99 % get the same label, and
     no logit is off by more than 2 % of what the rows' differences make of it.
 
     Of a deep model with random weights the proof says little: its bound is the worst case of every layer after the
     other, and most rows lie inside it.
     """
-    found = compare(*random_model(name, seed), x)
+    found = compare(*random_model(name, seed), x, protocol)
     assert found.same_plain >= 0.99 * found.rows
     assert found.same_onnx >= 0.99 * found.rows
     assert found.largest <= 0.02 * found.spread
@@ -124,12 +127,12 @@ def recordings(data: Path) -> list[Path]:
     return sorted((data / "ravdess" / "Actor_01").glob("*.wav"))
 
 
-def _run_rep3(cluster: InProcess, x: np.ndarray, output: OutputKind) -> np.ndarray:
+def _run(cluster: InProcess, protocol: str, x: np.ndarray, output: OutputKind) -> np.ndarray:
     """Run in batches, and assert that each costs what `predict_cost` says beforehand."""
     results = []
     for part in np.split(x, range(BATCH, len(x), BATCH)):
         result, cost = cluster.run(encode_input(cluster.program, part), output)
-        steps = predict_cost(cluster.program, find("rep3"), len(part), output)
+        steps = predict_cost(cluster.program, find(protocol), len(part), output)
         assert cost.bytes_sent == tuple(map(sum, zip(*(step.bytes_sent for step in steps), strict=True)))
         assert cost.rounds == sum(step.rounds for step in steps)
         results.append(result)

@@ -14,7 +14,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from sottovoce.bench.kernels.ceilings import Bound, Ceilings
 from sottovoce.bench.kernels.devices import CPU, device_names, function, gpu, missing_gpu
-from sottovoce.bench.kernels.workloads import KEYSTREAM, MULTIPLICATIONS, WORKLOADS, Workload, moved_bytes
+from sottovoce.bench.kernels.sizes import KEYSTREAM, MULTIPLICATIONS, Workload, moved_bytes
+from sottovoce.bench.kernels.workloads import WORKLOADS
 from sottovoce.kernels import catalog
 from sottovoce.kernels.catalog import Kernel
 

@@ -23,11 +23,8 @@ from sottovoce.bench.peers.model import neutral_layers, write_model
 from sottovoce.bench.peers.workers import Workers, start_workers
 from sottovoce.bench.systems.base import Description, Job, Sample
 from sottovoce.engine.errors import ProtocolError
-from sottovoce.serving.cluster import free_addresses
 
 SCRIPT: Final = "party.py"
-PORT: Final = 7400
-"""Of the first party, in network namespaces."""
 
 
 def to_stderr(line: str) -> None:
@@ -84,9 +81,10 @@ class PythonPeer:
                 [*job.network.prefix(rank), python, "-I", str(script)] for rank in range(self.description.parties)
             ]
             with start_workers(self.name, commands, scratch, {**os.environ, **self.environment}) as workers:
+                where = job.addresses(self.description.parties)
                 common = {
                     **self.options,
-                    "addresses": _addresses(job, self.description.parties),
+                    "addresses": [f"{host}:{port}" for host, port in where],
                     "folder": str(scratch),
                     "timeout_s": self.deadlines.start,
                 }
@@ -103,11 +101,16 @@ class Peer:
         self._memory: tuple[float, ...] = ()
         self._prepared: set[int] = set()
 
-    def run(self, batch: int) -> Sample:
+    def prepare(self, batch: int, least: int, most: int) -> int:
         """See `Running`."""
         if batch not in self._prepared:
             self._ask("prepare", batch)
             self._prepared.add(batch)
+        return most
+
+    def run(self, batch: int) -> Sample:
+        """See `Running`."""
+        self.prepare(batch, 1, 1)
         answers = self._ask("run", batch)
         times = tuple(float(answer["ms"]) for answer in answers)
         labels = np.asarray(answers[0]["labels"], dtype=np.int64)
@@ -130,9 +133,3 @@ class Peer:
     def _ask(self, command: str, batch: int) -> Sequence[Mapping[str, Any]]:
         limit = self._peer.deadlines.batch + self._peer.deadlines.per_clip * batch
         return self._workers.ask([{command: batch}] * self._peer.description.parties, limit)
-
-
-def _addresses(job: Job, parties: int) -> list[str]:
-    if job.network.used.method == "loopback":
-        return [f"{host}:{port}" for host, port in free_addresses(parties)]
-    return [f"{job.network.address(rank)}:{PORT + rank}" for rank in range(parties)]

@@ -18,6 +18,7 @@ from sottovoce.bench.profiling.schema import Overhead
 from sottovoce.bench.runner import Say, quiet, sample_features
 from sottovoce.bench.stats import summarise
 from sottovoce.bench.systems.base import Job, Running
+from sottovoce.bench.systems.deployment import nodes_of
 from sottovoce.bench.systems.ours import Sottovoce
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.tracing.file import read_trace
@@ -41,15 +42,15 @@ class Settings:
 
 def profile_model(graph: Graph, settings: Settings, *, say: Say = quiet) -> Analysis:
     """Profile one model on this machine: a process for each party. Raises SottovoceError."""
-    parties = find(settings.protocol).parties
+    row = find(settings.protocol)
     where = environment()
     with tempfile.TemporaryDirectory(prefix="sottovoce-profile-") as name:
         folder = Path(name)
-        files = [folder / f"party{rank}.jsonl" for rank in range(parties)]
+        files = [folder / f"party{rank}.jsonl" for rank in range(row.parties)]
         more = ("--nvtx",) if settings.nvtx else ()
         options = [("--trace", str(file), *more) for file in files]
         with ExitStack() as stack:
-            network = stack.enter_context(open_network(settings.network, parties + 1))
+            network = stack.enter_context(open_network(settings.network, nodes_of(row)))
             job = Job(
                 graph,
                 sample_features(graph),
@@ -60,12 +61,12 @@ def profile_model(graph: Graph, settings: Settings, *, say: Say = quiet) -> Anal
                 encrypted=settings.encrypted,
             )
             running = []
-            for what, party_options in (("untraced", ()), ("traced", options)):
+            for number, (what, party_options) in enumerate((("untraced", ()), ("traced", options))):
                 say(f"starting parties, {what}")
                 scratch = folder / what
                 scratch.mkdir()
                 system = Sottovoce(settings.protocol, party_options)
-                running.append(stack.enter_context(system.start(replace(job, scratch=scratch))))
+                running.append(stack.enter_context(system.start(replace(job.of_system(number), scratch=scratch))))
             untraced, traced = _in_turns(running, settings, say)
         analysis = analyse([read_trace(file) for file in files], warm_ups=WARM_UPS)
     overhead = Overhead(
@@ -86,6 +87,9 @@ def profile_model(graph: Graph, settings: Settings, *, say: Say = quiet) -> Anal
 def _in_turns(running: Sequence[Running], settings: Settings, say: Say) -> tuple[list[float], ...]:
     """Online times in ms of each system; who is asked first changes from round to round."""
     times: tuple[list[float], ...] = tuple([] for _ in running)
+    requests = WARM_UPS + settings.repeat
+    for system in running:
+        system.prepare(settings.batch, requests, requests)
     for number in range(-WARM_UPS, settings.repeat):
         say("measuring", "warm-up" if number < 0 else f"round {number + 1} of {settings.repeat}")
         for place in range(len(running)):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Final
 
 from sottovoce.bench.price import Prices, cost_per_million
 from sottovoce.bench.report import text
 from sottovoce.bench.report.ratios import Ratio
 from sottovoce.bench.report.series import measured, over_batches
-from sottovoce.bench.schema import NetworkRow, NetworkUsed, Row, Summary
+from sottovoce.bench.schema import NetworkRow, NetworkUsed, OfflineRow, Row, Summary
 
 NONE: Final = text.NONE
+SOURCES: Final = MappingProxyType({"dealer": "a dealer", "ot": "oblivious transfer"})
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]], *, words: int = 1) -> str:
@@ -26,7 +28,10 @@ def rows_table(rows: Sequence[Row]) -> str:
         "model", "system, protocol", "adversary", "network", "links", "lanes", "batch", "time (quartiles)", "clips/s",
         "rounds", "sent per clip and party", "memory of a party", "labels as in the clear",
     )  # fmt: skip
-    return table(header, [_row(row) for row in rows], words=5)
+    if not any(row.preprocessing for row in rows):
+        return table(header, [_row(row) for row in rows], words=5)
+    ahead = ("preprocessing of the batch (quartiles)", "sent for it per clip and party")
+    return table((*header, *ahead), [(*_row(row), *_ahead(row)) for row in rows], words=5)
 
 
 def best_table(rows: Sequence[Row]) -> str:
@@ -75,6 +80,23 @@ def validation_table(rows: Sequence[NetworkRow]) -> str:
         for row in rows
     ]
     return table(header, lines, words=2)
+
+
+def offline_table(rows: Sequence[OfflineRow]) -> str:
+    """Preprocessing by itself, per clip."""
+    header = (
+        "model", "protocol", "source", "network", "clips in a run", "time per clip (quartiles)", "sent per clip: P0",
+        "P1", "stored per clip: P0", "P1",
+    )  # fmt: skip
+    lines = []
+    for row in rows:
+        first = (row.model, row.protocol, SOURCES[row.source], text.network(row.network), f"{row.clips:,}")
+        if row.clip_ms is None:
+            lines.append((*first, text.reason(row), *[NONE] * 4))
+        else:
+            figures = (*row.clip_bytes, *row.clip_stored_bytes)
+            lines.append((*first, text.spread(row.clip_ms), *map(text.size, figures)))
+    return table(header, lines, words=4)
 
 
 def ratios_table(ratios: Sequence[Ratio]) -> str:
@@ -141,6 +163,14 @@ def _row(row: Row) -> tuple[str, ...]:
         text.size(1e6 * max(row.memory_mb)) if row.memory_mb else NONE,
         NONE if row.label_agreement is None else f"{100 * row.label_agreement:.4g} %",
     )
+
+
+def _ahead(row: Row) -> tuple[str, str]:
+    """What was done ahead of time for the row's batch."""
+    if not row.preprocessing:
+        return NONE, NONE
+    sent = max(row.offline_bytes) / row.batch if row.offline_bytes else None
+    return text.spread(row.offline_ms), NONE if sent is None else text.size(sent)
 
 
 def _network(used: NetworkUsed) -> tuple[str, ...]:

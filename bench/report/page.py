@@ -46,6 +46,7 @@ TITLES: Final = MappingProxyType(
         "network": "Networks",
         "sweep": "Batch sizes, threads, memory, money",
         "peers": "Beside other systems",
+        "offline": "Preprocessing",
         "accuracy": "Accuracy",
     }
 )
@@ -227,6 +228,15 @@ def _peers(results: Results, prices: Prices) -> list[str]:
     ]
 
 
+def _offline(results: Results, prices: Prices) -> list[str]:
+    return [
+        "Correlated randomness, made ahead of time by the parties' own processes: from a dealer, a third party that "
+        "sees no data, or from oblivious transfer between the two parties. What the dealer sends to a party is in that "
+        "party's column. The time ends with the last record on the disk of the slower party.",
+        markdown.offline_table(results.offline),
+    ]
+
+
 def _accuracy(results: Results, prices: Prices) -> list[str]:
     models = dict.fromkeys(row.model for row in results.accuracy)
     references = packaged_references()
@@ -245,5 +255,5 @@ def _all_rows(results: Results) -> list[str]:
 
 
 SECTIONS: Final = MappingProxyType[str, Callable[[Results, Prices], list[str]]](
-    {"paper": _paper, "sweep": _sweep, "network": _network, "peers": _peers, "accuracy": _accuracy}
+    {"paper": _paper, "sweep": _sweep, "network": _network, "peers": _peers, "offline": _offline, "accuracy": _accuracy}
 )

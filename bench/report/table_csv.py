@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.bench.schema import AccuracyRow, Results, Row, Summary
+from sottovoce.bench.schema import AccuracyRow, OfflineRow, Results, Row, Summary
 
 PARTIES: Final = 4
 """Columns for each value that exists by party; a row with more parties does not fit and raises."""
@@ -29,14 +29,17 @@ PLAIN: Final = (
     "encrypted", "status", "reason", "preprocessing", "clips_per_s", "rounds", "input_bytes", "output_bytes",
     "label_agreement", "labels_seen",
 )  # fmt: skip
+OFFLINE: Final = ("model", "protocol", "source", "clips", "encrypted", "status", "reason")
 ENVIRONMENT: Final = ("created", "commit", "dirty", "processor", "cores", "device")
 
 Value = str | int | float | bool | None
 
 
 def to_csv(results: Results) -> str:
-    """All rows of a file; of a file without them its accuracy rows. Lines end in \\n."""
+    """All rows of a file; of a file without them its accuracy or offline rows. Lines end in \\n."""
     where = {name: getattr(results.environment, name) for name in ENVIRONMENT}
+    if results.offline:
+        return _write([_offline(row) | where for row in results.offline])
     if not results.rows:
         return _write([_accuracy(row) | where for row in results.accuracy])
     return _write([_flat(row) | where for row in results.rows])
@@ -59,6 +62,14 @@ def _flat(row: Row) -> dict[str, Value]:
 
 def _accuracy(row: AccuracyRow) -> dict[str, Value]:
     return {name: getattr(row, name) for name in row.__struct_fields__}
+
+
+def _offline(row: OfflineRow) -> dict[str, Value]:
+    line: dict[str, Value] = {name: getattr(row, name) for name in OFFLINE}
+    line |= _summary("clip_ms", row.clip_ms)
+    for name in ("clip_bytes", "clip_stored_bytes"):
+        line |= _by_party(name, getattr(row, name))
+    return line | {"network": row.network.name, "network_method": row.network.method}
 
 
 def _summary(name: str, summary: Summary | None) -> dict[str, Value]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sottovoce.bench.schema import NetworkUsed, Row, Summary
+from collections.abc import Sequence
+
+from sottovoce.bench.schema import NetworkUsed, OfflineRow, Row, Summary
 
 FEW = 5
 """Of fewer runs the number is said."""
@@ -45,6 +47,11 @@ def size(value: float) -> str:
         if value >= factor:
             return f"{figure(value / factor)} {unit}"
     return f"{figure(value)} B"
+
+
+def sizes(values: Sequence[float]) -> str:
+    """Bytes of several parties, by rank."""
+    return ", ".join(map(size, values))
 
 
 def rate(mbit_s: float) -> str:
@@ -92,7 +99,7 @@ def count(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
-def reason(row: Row) -> str:
+def reason(row: Row | OfflineRow) -> str:
     """Why a row has no figure, on one line and short enough for a table; all of it is in the JSON."""
     line = f"{row.status}: {' '.join(row.reason.split())}" if row.reason else row.status
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

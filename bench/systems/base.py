@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.bench.schema import NetworkUsed
+from sottovoce.engine.transport.tls import Address
 from sottovoce.models.graph import Graph
+from sottovoce.serving.cluster import free_addresses
+
+PORTS: Final = 100
 
 
 class Network(Protocol):
-    """Where the processes run: see bench/network. Nodes 0 .. parties - 1 are the parties', the last is the client's."""
+    """Where the processes run: see bench/network. Nodes 0 .. parties - 1 are the parties', the next is the client's."""
 
     @property
     def used(self) -> NetworkUsed:
@@ -41,7 +45,7 @@ class Job:
 
     graph: the network in floating point, weights inside. features: (rows, *input_shape) float64; batch b is the first b
     rows, repeated from the start where there are fewer. batches: all sizes that will be asked for. scratch: a folder
-    that is deleted afterwards.
+    that is deleted afterwards. port: the system's first one in a node; PORTS of them are its own.
     """
 
     graph: Graph = field(repr=False)
@@ -51,6 +55,17 @@ class Job:
     scratch: Path
     lanes: int = 1
     encrypted: bool = True
+    port: int = 7100
+
+    def of_system(self, number: int) -> Job:
+        """The same for one of several systems that share the nodes of the network."""
+        return replace(self, port=self.port + number * PORTS)
+
+    def addresses(self, number: int) -> tuple[Address, ...]:
+        """Where the processes of nodes 0 .. number - 1 listen."""
+        if self.network.used.method == "loopback":
+            return free_addresses(number)
+        return tuple((self.network.address(node), self.port + node) for node in range(number))
 
     def batch(self, size: int) -> NDArray[np.float64]:
         """(size, *input_shape)."""
@@ -77,7 +92,8 @@ class Sample:
     """One timed batch. Times in ms; tuples are by party; None or empty: this system does not say.
 
     online_ms: weights and inputs shared beforehand (ours: the input shares are still to be sent) until the labels are
-    opened. labels: (batch,) class numbers.
+    opened. labels: (batch,) class numbers. offline_ms, offline_bytes: what the batch's preprocessing took beforehand;
+    bytes that each party sent, and those that a dealer sent it.
     """
 
     online_ms: float
@@ -96,6 +112,13 @@ class Sample:
 
 class Running(Protocol):
     """A system with the model loaded and warm."""
+
+    def prepare(self, batch: int, least: int, most: int) -> int:
+        """Do ahead of time what `least` to `most` requests of that size need; returns for how many it is ready.
+
+        Not timed, and asked before `run` with another batch size. Raises SottovoceError.
+        """
+        ...
 
     def run(self, batch: int) -> Sample:
         """Classify a batch once. Raises SottovoceError; never hangs."""

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from sottovoce.bench.systems.deployment import CLIENT, OWNER
 from sottovoce.engine.errors import SottovoceError
 from sottovoce.engine.transport.certificates import role_folder
 from sottovoce.engine.transport.tls import Identity, TlsContexts, load_tls
@@ -28,9 +29,6 @@ from sottovoce.serving.cluster import load_cluster
 from sottovoce.serving.cost import add_costs
 from sottovoce.serving.messages import MAX_INPUT_ELEMENTS
 from sottovoce.serving.owner import deploy
-
-OWNER = "bob"
-CLIENT = "alice"
 
 
 class ClientJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,7 @@
 """A protocol of ours as a system under test: a process for each party, and one for the model's owner and the client.
 
-Every process runs in its node of the network. The code is that of `sottovoce party`, `deploy` and `classify`.
+Every process runs in its node of the network. The code is that of `sottovoce party`, `deploy` and `classify`, and of
+`prepare` and `dealer` for protocols with preprocessing: material is made before anything is timed, by a dealer.
 """
 
 from __future__ import annotations
@@ -9,28 +10,23 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from sottovoce import __version__
-from sottovoce.bench.systems.base import Description, Job, Network, Running, Sample
-from sottovoce.bench.systems.client import CLIENT, OWNER, ClientJob
-from sottovoce.bench.systems.worker import Worker, WorkerFailed
+from sottovoce.bench.systems.base import Description, Job, Running, Sample
+from sottovoce.bench.systems.client import ClientJob
+from sottovoce.bench.systems.deployment import DEADLINE_S, START_S, Deployment
+from sottovoce.bench.systems.process import WorkerFailed
+from sottovoce.bench.systems.worker import Worker
 from sottovoce.engine.protocols.table import find
-from sottovoce.engine.transport.certificates import create_certificates, role_folder
-from sottovoce.engine.transport.tls import Identity
-from sottovoce.models.onnx import export_onnx
-from sottovoce.serving.cluster import Cluster, free_addresses
 from sottovoce.serving.cost import RequestCost
 from sottovoce.serving.processes import Child, Children
 
-PORT: Final = 7100
-START_S: Final = 240.0
-"""For the first start on a machine, which compiles kernels."""
-DEADLINE_S: Final = 120.0
+SOURCE: Final = "dealer"
+"""Of preprocessing; `bench offline` measures the others."""
 
 
 class Sottovoce:
@@ -44,65 +40,69 @@ class Sottovoce:
     def describe(self) -> Description:
         """See System; encryption is the job's choice."""
         row = self._row
+        settings = {"preprocessing": SOURCE} if row.preprocessing else {}
         return Description(
-            "sottovoce", __version__, row.name, row.adversary, row.security, row.parties, True, row.preprocessing
-        )
+            "sottovoce", __version__, row.name, row.adversary, row.security, row.parties, True, row.preprocessing,
+            settings,
+        )  # fmt: skip
 
     @contextmanager
     def start(self, job: Job) -> Iterator[Running]:
-        """See System."""
-        folder = job.scratch / self.name.replace(" ", "-")
-        folder.mkdir()
-        cluster = Cluster(_addresses(job.network, self._row.parties), self._row.name, job.lanes)
-        (folder / "cluster.toml").write_text(cluster.to_toml(), encoding="utf-8")
-        certificates = folder / "certs" if job.encrypted else None
-        if certificates is not None:
-            create_certificates(certificates, parties=self._row.parties, clients=[CLIENT], owners=[OWNER])
+        """See System. With preprocessing the processes start when there is material for them: see `prepare`."""
+        deployment = Deployment(self._row, job, job.scratch / self.name.replace(" ", "-"))
         with ExitStack() as stack:
-            children = stack.enter_context(Children(folder))
-            parties = [
-                children.start(
-                    f"P{rank}",
-                    [
-                        *("party", str(rank), "--stop-at-eof", "--cluster", str(folder / "cluster.toml")),
-                        *("--deadline", f"{DEADLINE_S:g}", *_credentials(certificates, rank), *more),
-                    ],
-                    folder,
-                    job.network.prefix(rank),
-                )
-                for rank, more in enumerate(self._party_options)
-            ]
-            client = stack.enter_context(self._client(job, folder, certificates))
-            ready = client.hear(START_S)
-            if ready.get("encrypted") is not job.encrypted:
-                raise WorkerFailed(f"{self.name}: expected encrypted links to be {job.encrypted}, got the opposite")
-            yield _Running(client, parties)
-
-    def _client(self, job: Job, folder: Path, certificates: Path | None) -> Worker:
-        (folder / "model.onnx").write_bytes(export_onnx(job.graph))
-        np.save(folder / "features.npy", job.features)
-        described = ClientJob(
-            model=str(folder / "model.onnx"),
-            features=str(folder / "features.npy"),
-            cluster=str(folder / "cluster.toml"),
-            certificates=None if certificates is None else str(certificates),
-            deadline_s=DEADLINE_S,
-        )
-        (folder / "client.json").write_bytes(msgspec.json.encode(described))
-        command = [
-            *job.network.prefix(self._row.parties),
-            *(sys.executable, "-m", "sottovoce.bench.systems.client", str(folder / "client.json")),
-        ]
-        return Worker(f"{self.name} client", command, folder=folder, log=folder / "client.log")
+            running = _Running(self.name, deployment, self._party_options, stack)
+            if not self._row.preprocessing:
+                running.start()
+            yield running
 
 
 class _Running:
-    def __init__(self, client: Worker, parties: Sequence[Child]) -> None:
-        self._client = client
-        self._parties = parties
+    """See Running. outer: ends what runs last. left: clips for which there is material."""
+
+    def __init__(
+        self, name: str, deployment: Deployment, party_options: Sequence[Sequence[str]], outer: ExitStack
+    ) -> None:
+        self._name = name
+        self._deployment = deployment
+        self._party_options = party_options
+        self._outer = outer
+        self._stack = ExitStack()
+        self._left = 0
+        self._parties: list[Child] = []
+        self._client: Worker | None = None
+
+    def prepare(self, batch: int, least: int, most: int) -> int:
+        """See Running; new material is made between two lives of the parties' processes."""
+        if not self._deployment.row.preprocessing:
+            return most
+        requests = self._deployment.requests(batch, least, most)
+        if requests * batch > self._left:
+            batches = self._deployment.job.batches
+            still = batches[batches.index(batch) :] if batch in batches else (batch,)
+            missing = self._deployment.clips(still, least, most) - self._left
+            self._stack.close()
+            self._deployment.prepare(missing, SOURCE)
+            self._left += missing
+            self.start()
+        return requests
+
+    def start(self) -> None:
+        """All processes, until the model is deployed."""
+        job = self._deployment.job
+        self._stack = self._outer.enter_context(ExitStack())
+        children = self._stack.enter_context(Children(self._deployment.folder))
+        self._parties = [self._deployment.party(children, rank, more) for rank, more in enumerate(self._party_options)]
+        self._client = self._stack.enter_context(self._start_client())
+        ready = self._client.hear(START_S)
+        if ready.get("encrypted") is not job.encrypted:
+            raise WorkerFailed(f"{self._name}: expected encrypted links to be {job.encrypted}, got the opposite")
 
     def run(self, batch: int) -> Sample:
+        """See Running."""
+        assert self._client is not None, "prepare comes first"
         answer = self._client.ask({"batch": batch}, DEADLINE_S + batch)
+        self._left -= batch
         cost = msgspec.convert(answer["cost"], RequestCost)
         return Sample(
             online_ms=cost.online_ms,
@@ -111,6 +111,8 @@ class _Running:
             wait_ms=cost.party_wait_ms,
             sharing_ms=cost.sharing_ms,
             opening_ms=cost.opening_ms,
+            offline_ms=cost.offline_ms,
+            offline_bytes=cost.offline_bytes,
             bytes_sent=cost.bytes_sent,
             rounds=cost.rounds,
             input_bytes=cost.input_bytes,
@@ -118,7 +120,25 @@ class _Running:
         )
 
     def memory_mb(self) -> tuple[float, ...]:
+        """See Running."""
         return tuple(peak_memory_mb(party.pid) for party in self._parties)
+
+    def _start_client(self) -> Worker:
+        deployment, job, folder = self._deployment, self._deployment.job, self._deployment.folder
+        np.save(folder / "features.npy", job.features)
+        described = ClientJob(
+            model=str(deployment.model),
+            features=str(folder / "features.npy"),
+            cluster=str(deployment.cluster),
+            certificates=None if deployment.certificates is None else str(deployment.certificates),
+            deadline_s=DEADLINE_S,
+        )
+        (folder / "client.json").write_bytes(msgspec.json.encode(described))
+        command = [
+            *job.network.prefix(deployment.row.parties),
+            *(sys.executable, "-m", "sottovoce.bench.systems.client", str(folder / "client.json")),
+        ]
+        return Worker(f"{self._name} client", command, folder=folder, log=folder / "client.log")
 
 
 def peak_memory_mb(pid: int) -> float:
@@ -128,15 +148,3 @@ def peak_memory_mb(pid: int) -> float:
             if line.startswith("VmHWM:"):
                 return float(line.split()[1]) / 1e3 * 1.024
     return 0.0
-
-
-def _addresses(network: Network, parties: int) -> tuple[tuple[str, int], ...]:
-    if network.used.method == "loopback":
-        return free_addresses(parties)
-    return tuple((network.address(rank), PORT) for rank in range(parties))
-
-
-def _credentials(certificates: Path | None, rank: int) -> list[str]:
-    if certificates is None:
-        return ["--insecure-loopback"]
-    return ["--certs", str(certificates / role_folder(Identity.party(rank)))]

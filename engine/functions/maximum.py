@@ -101,8 +101,8 @@ def _larger(protocol: Protocol[A, B, W, Z], a: A, b: A, step: MaxPool) -> A:
 def argmax_one_hot(protocol: Protocol[A, B, W, Z], x: A, compare_bits: int) -> B:
     """x: (batch, classes) -> bits (classes, batch), 1 for the first largest of each row, 0 elsewhere.
 
-    All pairs i < j are compared at once; class i wins if it loses to none, an AND over classes - 1 bits in
-    ceil(log2(classes - 1)) rounds. Differences must stay below 2^(compare_bits - 1).
+    All pairs i < j are compared at once; class i wins if it loses to none, an AND over classes - 1 bits, as
+    many at once as the protocol takes. Differences must stay below 2^(compare_bits - 1).
     """
     classes = x.shape[1]
     left, right = np.triu_indices(classes, 1)
@@ -115,10 +115,11 @@ def argmax_one_hot(protocol: Protocol[A, B, W, Z], x: A, compare_bits: int) -> B
     flip = np.triu(others)[others].reshape(classes, classes - 1)
     wins = protocol.xor_public(smaller.map(lambda v: v[index]), flip[:, :, None])
     while (count := wins.shape[1]) > 1:
-        half = count // 2
-        both = protocol.and_(wins.map(_take(1, 0, half)), wins.map(_take(1, half, 2 * half)))
-        rest = wins.map(_take(1, 2 * half, count))
-        wins = both if count % 2 == 0 else protocol.concat_bits([both, rest], axis=1)
+        inputs = min(count, protocol.and_inputs)
+        part = count // inputs
+        all_of = protocol.and_(*(wins.map(_take(1, i * part, (i + 1) * part)) for i in range(inputs)))
+        rest = wins.map(_take(1, inputs * part, count))
+        wins = all_of if count % inputs == 0 else protocol.concat_bits([all_of, rest], axis=1)
     return wins.map(lambda v: v[:, 0])
 
 

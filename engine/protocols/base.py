@@ -7,7 +7,7 @@ compares them with what the transport measured.
 
 from __future__ import annotations
 
-import math
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.engine.preprocessing.items import Item
 from sottovoce.engine.program import Linear, Pool, Shape
+from sottovoce.engine.tensors import U64
 
-U64 = NDArray[np.uint64]
 Structural = Callable[[NDArray[Any]], NDArray[Any]]
 """A rearrangement of a tensor: reshape, slice, take. It commutes with sharing."""
 
@@ -73,11 +74,47 @@ W = TypeVar("W")
 Z = TypeVar("Z")
 
 
+class Declared(typing.Protocol):
+    """What each operation sends: a module of functions, or an object. Counts are of elements.
+
+    `load` is once per model. In protocols that multiply locally `linear` and `mul` send nothing.
+    """
+
+    @property
+    def AND_INPUTS(self) -> int: ...
+    def load(self, elements: int) -> Schedule: ...
+    def linear(self, elements: int) -> Schedule: ...
+    def mul(self, elements: int) -> Schedule: ...
+    def reshare(self, elements: int) -> Schedule: ...
+    def trunc(self, elements: int) -> Schedule: ...
+    def trunc_relu(self, elements: int, compare_bits: int, pooled: int) -> Schedule: ...
+    def and_(self, bits: int, inputs: int = 2) -> Schedule: ...
+    def sign(self, elements: int, compare_bits: int) -> Schedule: ...
+    def bit_inject(self, elements: int, pooled: int) -> Schedule: ...
+    def relu(self, elements: int, compare_bits: int, pooled: int) -> Schedule: ...
+    def open(self, elements: int, to: Collection[int]) -> Schedule: ...
+
+
+class Demands(typing.Protocol):
+    """The correlated randomness that each operation of a protocol with an offline phase uses, in the order of use."""
+
+    def linear(self, step: Linear, batch: int) -> Sequence[Item]: ...
+    def mul(self, elements: int) -> Sequence[Item]: ...
+    def trunc(self, elements: int) -> Sequence[Item]: ...
+    def trunc_relu(self, elements: int, compare_bits: int) -> Sequence[Item]: ...
+    def and_(self, bits: int, inputs: int) -> Sequence[Item]: ...
+    def sign(self, elements: int, compare_bits: int) -> Sequence[Item]: ...
+    def bit_inject(self, elements: int) -> Sequence[Item]: ...
+    def relu(self, elements: int, compare_bits: int) -> Sequence[Item]: ...
+
+
 class Protocol(ABC, Generic[A, B, W, Z]):
     """A is the arithmetic share, B the Boolean one, W a linear layer's loaded weights, Z an untruncated product."""
 
     name: ClassVar[str]
     parties: ClassVar[int]
+    and_inputs: int = 2
+    """How many bits one AND takes, in one round."""
 
     # Local, free.
 
@@ -142,8 +179,8 @@ class Protocol(ABC, Generic[A, B, W, Z]):
     # Bits.
 
     @abstractmethod
-    def and_(self, x: B, y: B) -> B:
-        """x AND y, same shape."""
+    def and_(self, *inputs: B) -> B:
+        """The AND of 2 to `and_inputs` tensors of bits of one shape."""
 
     @abstractmethod
     def msb(self, x: A, compare_bits: int) -> B:
@@ -170,16 +207,6 @@ def pooled(shape: Shape, pool: Pool | None) -> Shape:
         return shape
     time = (shape[-1] + sum(pool.padding) - pool.kernel) // pool.stride + 1
     return (*shape[:-1], time)
-
-
-def words(bits: int) -> int:
-    """How many uint64 hold that many bits."""
-    return -(-bits // 64)
-
-
-def size(shape: Shape) -> int:
-    """Number of elements."""
-    return math.prod(shape)
 
 
 def broadcast_bias(step: Linear, bias: U64) -> U64:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +13,16 @@ from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.party import Party
 from sottovoce.engine.prg import Fill
 from sottovoce.engine.program import Shape
-from sottovoce.engine.protocols.base import U64, AShare, Protocol
+from sottovoce.engine.protocols.base import AShare, Declared, Demands, Protocol
+from sottovoce.engine.protocols.beaver2 import share as beaver2_share
+from sottovoce.engine.protocols.beaver2.protocol import Beaver2, Beaver2Fss
+from sottovoce.engine.protocols.beaver2.schedule import Comparison, Schedules
+from sottovoce.engine.protocols.beaver2.schedule import Demands as BeaverDemands
 from sottovoce.engine.protocols.rep3 import schedule as rep3_schedule
 from sottovoce.engine.protocols.rep3 import share as rep3_share
 from sottovoce.engine.protocols.rep3.protocol import Rep3
+from sottovoce.engine.tensors import U64
+from sottovoce.kernels.catalog import BEAVER, BITS, FSS, LINEAR, RING, SHARES, STREAMS, Kernel
 
 Slots = Sequence[NDArray[np.uint8]]
 AnyProtocol = Protocol[Any, Any, Any, Any]
@@ -28,20 +33,19 @@ class ProtocolRow:
     """One protocol.
 
     adversary, security: the model of the adversary; with the corruption threshold, for humans.
-    preprocessing: needs an offline phase that makes correlated randomness.
     make: one party's side, on one lane, under a rotation of roles.
     keys: for a rank, the slots whose pairwise key it holds and the peer that holds it too.
     split: what an owner of plaintext sends: for each party the bytes of its slots; slot_bytes: their lengths.
     receive: a party's share from those bytes. export: a party's part of an output share, for a client.
     join, join_bits: the output from all parts.
-    schedules: declared messages of each operation.
+    kernels: groups of the catalog that a party needs, so that they can be compiled before the first message.
+    schedules: declared messages of each operation; demands: declared preprocessing, where there is any.
     """
 
     name: str
     parties: int
     adversary: Literal["semi-honest", "malicious"]
     security: str
-    preprocessing: bool
     make: Callable[[Party, int], AnyProtocol]
     keys: Callable[[int], Mapping[int, int]]
     split: Callable[[NDArray[np.uint64], Fill], Sequence[Slots]]
@@ -50,7 +54,35 @@ class ProtocolRow:
     export: Callable[[Any], NDArray[Any]]
     join: Callable[[Sequence[U64]], U64]
     join_bits: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.uint8]]
-    schedules: ModuleType
+    schedules: Declared
+    kernels: tuple[Kernel, ...]
+    demands: Demands | None = None
+
+    @property
+    def preprocessing(self) -> bool:
+        """Whether it needs an offline phase that makes correlated randomness."""
+        return self.demands is not None
+
+
+def _beaver2(protocol: type[Beaver2], comparison: Comparison) -> ProtocolRow:
+    return ProtocolRow(
+        name=protocol.name,
+        parties=protocol.parties,
+        adversary="semi-honest",
+        security="semi-honest, one of two parties; preprocessing by a dealer"
+        + ("" if comparison == "fss" else " or by oblivious transfer"),
+        make=protocol,
+        keys=beaver2_share.key_holders,
+        split=beaver2_share.split,
+        slot_bytes=beaver2_share.slot_bytes,
+        receive=beaver2_share.receive,
+        export=beaver2_share.export,
+        join=beaver2_share.join,
+        join_bits=beaver2_share.join_bits,
+        schedules=Schedules(comparison),
+        kernels=(*RING, *LINEAR, *STREAMS, *BITS, *BEAVER, *(FSS if comparison == "fss" else ())),
+        demands=BeaverDemands(comparison),
+    )
 
 
 PROTOCOLS: Mapping[str, ProtocolRow] = {
@@ -61,7 +93,6 @@ PROTOCOLS: Mapping[str, ProtocolRow] = {
             parties=3,
             adversary="semi-honest",
             security="semi-honest, one of three parties",
-            preprocessing=False,
             make=Rep3,
             keys=rep3_share.key_holders,
             split=rep3_share.split,
@@ -71,7 +102,10 @@ PROTOCOLS: Mapping[str, ProtocolRow] = {
             join=rep3_share.join,
             join_bits=rep3_share.join_bits,
             schedules=rep3_schedule,
+            kernels=(*RING, *LINEAR, *STREAMS, *BITS, *SHARES),
         ),
+        _beaver2(Beaver2, "boolean"),
+        _beaver2(Beaver2Fss, "fss"),
     )
 }
 

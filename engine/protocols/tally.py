@@ -6,16 +6,17 @@ received; so rounds that overlap across operations are counted as the transport 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.engine.preprocessing.items import Item
 from sottovoce.engine.program import Linear, Pool, Shape
-from sottovoce.engine.protocols.base import U64, AShare, BShare, Protocol, Schedule, Structural, pooled, size
+from sottovoce.engine.protocols.base import AShare, BShare, Declared, Demands, Protocol, Schedule, Structural, pooled
+from sottovoce.engine.tensors import U64, size
 from sottovoce.engine.transport.base import HEADER_BYTES
 
 
@@ -39,13 +40,14 @@ class ShapeShare(AShare, BShare):
 
 @dataclass(slots=True)
 class Totals:
-    """What was declared so far, by party: bytes (headers included), frames; the clocks."""
+    """What was declared so far, by party: bytes (headers included), frames; the clocks; the items of preprocessing."""
 
     parties: int
     rotation: int = 0
     bytes_sent: list[int] = field(init=False)
     frames_sent: list[int] = field(init=False)
     clocks: list[int] = field(init=False)
+    items: list[Item] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.bytes_sent = [0] * self.parties
@@ -73,14 +75,20 @@ class Totals:
 
 
 class Tally(Protocol[ShapeShare, ShapeShare, None, ShapeShare]):
-    """The protocol whose schedules are the functions of a module such as `rep3.schedule`."""
+    """The protocol whose declarations are given."""
 
     name = "tally"
     parties = 0
 
-    def __init__(self, schedules: ModuleType, totals: Totals) -> None:
+    def __init__(self, schedules: Declared, totals: Totals, demands: Demands | None = None) -> None:
         self.declared = schedules
+        self.demands = demands
         self.totals = totals
+        self.and_inputs = schedules.AND_INPUTS
+
+    def _needs(self, items: Callable[[Demands], Sequence[Item]]) -> None:
+        if self.demands is not None:
+            self.totals.items += items(self.demands)
 
     def add(self, x: ShapeShare, y: ShapeShare) -> ShapeShare:
         """Free."""
@@ -117,11 +125,15 @@ class Tally(Protocol[ShapeShare, ShapeShare, None, ShapeShare]):
         return None
 
     def linear(self, x: ShapeShare, weights: None, step: Linear) -> ShapeShare:
-        """Free."""
+        """As declared."""
+        self.totals.add(self.declared.linear(size(x.shape)))
+        self._needs(lambda d: d.linear(step, x.shape[0]))
         return ShapeShare((x.shape[0], *step.linear_shape), x.frac_bits + step.weight.frac_bits)
 
     def mul(self, x: ShapeShare, y: ShapeShare) -> ShapeShare:
-        """Free."""
+        """As declared."""
+        self.totals.add(self.declared.mul(size(x.shape)))
+        self._needs(lambda d: d.mul(size(x.shape)))
         return ShapeShare(x.shape, x.frac_bits + y.frac_bits)
 
     def as_product(self, x: ShapeShare) -> ShapeShare:
@@ -136,33 +148,40 @@ class Tally(Protocol[ShapeShare, ShapeShare, None, ShapeShare]):
     def trunc(self, z: ShapeShare, bits: int) -> ShapeShare:
         """As declared."""
         self.totals.add(self.declared.trunc(size(z.shape)))
+        self._needs(lambda d: d.trunc(size(z.shape)))
         return ShapeShare(z.shape, z.frac_bits - bits)
 
     def trunc_relu(self, z: ShapeShare, bits: int, compare_bits: int, pool: Pool | None, frac_bits: int) -> ShapeShare:
         """As declared."""
         out = pooled(z.shape, pool)
         self.totals.add(self.declared.trunc_relu(size(z.shape), compare_bits, size(out)))
+        self._needs(lambda d: d.trunc_relu(size(z.shape), compare_bits))
         return ShapeShare(out, frac_bits)
 
-    def and_(self, x: ShapeShare, y: ShapeShare) -> ShapeShare:
+    def and_(self, *inputs: ShapeShare) -> ShapeShare:
         """As declared."""
-        self.totals.add(self.declared.and_(size(x.shape)))
-        return x
+        bits = size(inputs[0].shape)
+        self.totals.add(self.declared.and_(bits, len(inputs)))
+        self._needs(lambda d: d.and_(bits, len(inputs)))
+        return inputs[0]
 
     def msb(self, x: ShapeShare, compare_bits: int) -> ShapeShare:
         """As declared."""
         self.totals.add(self.declared.sign(size(x.shape), compare_bits))
+        self._needs(lambda d: d.sign(size(x.shape), compare_bits))
         return x
 
     def bit_inject(self, b: ShapeShare, x: ShapeShare) -> ShapeShare:
         """As declared."""
         self.totals.add(self.declared.bit_inject(size(x.shape), size(x.shape)))
+        self._needs(lambda d: d.bit_inject(size(x.shape)))
         return x
 
     def relu(self, x: ShapeShare, compare_bits: int, pool: Pool | None, frac_bits: int) -> ShapeShare:
         """As declared."""
         out = pooled(x.shape, pool)
         self.totals.add(self.declared.relu(size(x.shape), compare_bits, size(out)))
+        self._needs(lambda d: d.relu(size(x.shape), compare_bits))
         return ShapeShare(out, frac_bits)
 
     def open(self, x: ShapeShare, to: Collection[int] | None = None) -> U64 | None:

@@ -125,7 +125,7 @@ class _TracedProtocol:
         traced = cls()
         for name in OPERATIONS:
             setattr(traced, name, recorder.operation(name, getattr(protocol, name)))
-        traced.__dict__.update(name=protocol.name, parties=protocol.parties)
+        traced.__dict__.update(name=protocol.name, parties=protocol.parties, and_inputs=protocol.and_inputs)
         return cast(AnyProtocol, traced)
 
 

@@ -4,6 +4,7 @@ Layout:
     FOLDER/party0/       ca.pem cert.pem key.pem      to the machine of party 0, and to nobody else
     FOLDER/client-alice/ ca.pem cert.pem key.pem
     FOLDER/owner-bob/    ca.pem cert.pem key.pem
+    FOLDER/dealer/       ca.pem cert.pem key.pem      where preprocessing comes from a dealer
     FOLDER/authority/    ca.pem ca-key.pem README.txt keep offline, or delete the key
 """
 
@@ -25,7 +26,8 @@ from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.transport.tls import CA_FILE, CERT_FILE, KEY_FILE, MAX_PARTIES, Identity
 
 AUTHORITY_FOLDER = "authority"
-_NOTE = """ca-key.pem signs certificates for this deployment. Whoever holds it can pose as any party, client or owner.
+_NOTE = """ca-key.pem signs certificates for this deployment. Whoever holds it can pose as any party, client, owner or
+dealer.
 No running role needs it: move it offline, or delete it when no more certificates are to be made.
 Each of the other folders goes to its own role's machine, and only there: key.pem is that role's secret.
 """
@@ -39,16 +41,19 @@ def create_certificates(
     hosts: Mapping[int, Sequence[str]] | None = None,
     days: int = 365,
     *,
+    dealer: Sequence[str] | None = None,
     now: datetime | None = None,
 ) -> list[Path]:
     """Make an authority and one certificate a role (EC P-256); returns the roles' folders and the authority's.
 
     folder: made here; it must not exist yet, or be empty. hosts: names and addresses of each party, by rank, written
-    into its certificate for other tools; sottovoce itself trusts the rank, not the host. now: when the validity
-    begins, default five minutes ago (clocks differ). Raises ConfigError; then nothing is left behind.
+    into its certificate for other tools; sottovoce itself trusts the rank, not the host. dealer: the same of the
+    dealer; None: there is none. now: when the validity begins, default five minutes ago (clocks differ). Raises
+    ConfigError; then nothing is left behind.
     """
     roles = [Identity.party(rank) for rank in range(parties)]
     roles += [Identity("client", name) for name in clients] + [Identity("owner", name) for name in owners]
+    roles += [] if dealer is None else [Identity.dealer()]
     if not 2 <= parties <= MAX_PARTIES or not 1 <= days <= 3650 or len(set(roles)) != len(roles):
         raise ConfigError(f"certificates: expected 2 to {MAX_PARTIES} parties, 1 to 3650 days and no name twice")
     if hosts and not set(hosts) <= set(range(parties)):
@@ -64,14 +69,18 @@ def create_certificates(
         work.mkdir(mode=0o700)
         key, ca = _authority(work / AUTHORITY_FOLDER, begin, end)
         for role in roles:
-            places = (hosts or {}).get(role.rank, ()) if role.rank is not None else ()
+            places: Sequence[str] = dealer or () if role.kind == "dealer" else ()
+            if role.rank is not None:
+                places = (hosts or {}).get(role.rank, ())
             _role(work / role_folder(role), role, places, ca, key, begin, end)
         os.replace(work, folder)
     return [*(folder / role_folder(role) for role in roles), folder / AUTHORITY_FOLDER]
 
 
 def role_folder(role: Identity) -> str:
-    """The subfolder's name: party0, client-alice, owner-bob."""
+    """The subfolder's name: party0, client-alice, owner-bob, dealer."""
+    if role.kind == "dealer":
+        return role.kind
     return f"party{role.id}" if role.kind == "party" else f"{role.kind}-{role.id}"
 
 
@@ -103,9 +112,9 @@ def _role(
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(role.urn), *(_host(place) for place in places)]
-    # Only a party listens: a client's certificate cannot pose as a server even if its identity went unchecked.
-    usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    if role.kind == "party":
+    # Who only connects cannot pose as a server even if its identity went unchecked; a dealer only listens.
+    usages = [] if role.kind == "dealer" else [ExtendedKeyUsageOID.CLIENT_AUTH]
+    if role.kind in ("party", "dealer"):
         usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
     certificate = (
         _builder(_name(f"sottovoce {role}"), ca.subject, key.public_key(), begin, end)

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from sottovoce.engine.transport.tls import (
     MAX_PARTIES,
     Address,
     Identity,
+    Kind,
     TlsContexts,
     check_identity,
     check_loopback,
@@ -52,7 +53,7 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     version: int
-    kind: Literal["party", "client", "owner"]
+    kind: Kind
     id: Annotated[str, msgspec.Meta(max_length=32)]
     connection: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     lane: Annotated[int, msgspec.Meta(ge=0, lt=MAX_LANES)] = 0
@@ -60,10 +61,10 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The listener's answer: which party it is."""
+    """The listener's answer: which party it is; None: the dealer."""
 
     version: int
-    rank: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTIES)]
+    rank: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTIES)] | None
 
 
 class Connection:
@@ -201,14 +202,14 @@ class Connection:
 
 
 def peer_name(identity: Identity) -> str:
-    """How messages call a peer: "P1", "client alice"."""
+    """How messages call a peer: "P1", "client alice", "the dealer"."""
     return f"P{identity.id}" if identity.kind == "party" else str(identity)
 
 
 def dial(
     address: Address,
     *,
-    party: int,
+    party: int | None,
     role: Identity,
     tls: TlsContexts | None,
     lane: int = 0,
@@ -218,14 +219,14 @@ def dial(
     inbox_limit: int = DEFAULT_INBOX,
     cancel: threading.Event | None = None,
 ) -> Connection:
-    """Connect as `role` to the party of rank `party`, trying again while it is not up, until the deadline.
+    """Connect as `role` to the party of rank `party` (None: to the dealer), trying again while it is not up.
 
     Raises ConfigError (plain TCP off loopback, no certificates), HandshakeError (somebody else is there, or we are
     refused), DeadlineError.
     """
-    me = peer_name(role)
+    me, them = peer_name(role), peer_name(Identity.listening(party))
     if tls is None and not insecure_loopback:
-        raise ConfigError(f"{me}: connect to P{party}: certificates are needed (or --insecure-loopback)")
+        raise ConfigError(f"{me}: connect to {them}: certificates are needed (or --insecure-loopback)")
     if tls is not None:
         check_identity(f"{me}: own certificate", role, tls.identity)
     else:
@@ -244,15 +245,15 @@ def dial(
         if cancel is None:
             time.sleep(left)
         elif cancel.wait(left):
-            raise DeadlineError(f"{me}: connect to P{party}: cancelled")
+            raise DeadlineError(f"{me}: connect to {them}: cancelled")
         pause = min(2 * pause, _LONGEST_PAUSE_S)
     host, port = address
-    raise DeadlineError(f"{me}: connect to P{party} at {host}:{port}: not possible in {deadline_s:g} s: {failure}")
+    raise DeadlineError(f"{me}: connect to {them} at {host}:{port}: not possible in {deadline_s:g} s: {failure}")
 
 
 def _attempt(
     address: Address,
-    party: int,
+    party: int | None,
     role: Identity,
     tls: TlsContexts | None,
     lane: int,
@@ -262,8 +263,8 @@ def _attempt(
     cancel: threading.Event | None,
 ) -> Connection:
     end = time.monotonic() + deadline_s
-    where = f"{peer_name(role)}: connect to P{party}"
-    expected = Identity.party(party)
+    expected = Identity.listening(party)
+    where = f"{peer_name(role)}: connect to {peer_name(expected)}"
     sock = socket.create_connection(address, timeout=deadline_s)
     try:
         if tls is not None:
@@ -283,8 +284,10 @@ def _attempt(
         connection.send_message(opening)
         welcome = connection.recv_struct(Welcome, MAX_OPENING)
         if welcome.version != OPENING_VERSION or welcome.rank != party:
-            got = f"version {welcome.version} of P{welcome.rank}"
-            raise HandshakeError(f"{where}: welcome: expected version {OPENING_VERSION} of P{party}, got {got}")
+            got = f"version {welcome.version} of {peer_name(Identity.listening(welcome.rank))}"
+            raise HandshakeError(
+                f"{where}: welcome: expected version {OPENING_VERSION} of {peer_name(expected)}, got {got}"
+            )
     except PeerClosedError:
         connection.close()
         if connection.refusal:

@@ -1,4 +1,4 @@
-"""A party's open port: completes handshakes side by side and hands authenticated connections to whoever waits.
+"""The open port of a party or a dealer: completes handshakes side by side, hands authenticated connections over.
 
 A silent or garbled client holds one of `max_pending` places for at most `handshake_s` seconds, and when all places are
 taken the oldest one is dropped: an honest handshake takes milliseconds, so nobody can block the others.
@@ -22,7 +22,14 @@ from sottovoce.engine.errors import (
     SottovoceError,
     TransportError,
 )
-from sottovoce.engine.transport.connection import MAX_OPENING, OPENING_VERSION, Connection, Opening, Welcome
+from sottovoce.engine.transport.connection import (
+    MAX_OPENING,
+    OPENING_VERSION,
+    Connection,
+    Opening,
+    Welcome,
+    peer_name,
+)
 from sottovoce.engine.transport.link import DEFAULT_INBOX, Link
 from sottovoce.engine.transport.tls import (
     Address,
@@ -41,7 +48,7 @@ _REMEMBERED: Final = 256
 
 
 class Listener:
-    """Listens at `address` as party `rank` of `parties` until closed. Thread-safe.
+    """Listens at `address` as party `rank` of `parties`, or with rank None as the dealer, until closed. Thread-safe.
 
     tls: None only with insecure_loopback, and then only on loopback (else ConfigError). port 0 picks a free port, see
     `address`. max_lanes bounds the peers' waiting connections, max_waiting those of clients and owners.
@@ -52,7 +59,7 @@ class Listener:
         self,
         address: Address,
         *,
-        rank: int,
+        rank: int | None,
         parties: int,
         tls: TlsContexts | None,
         insecure_loopback: bool = False,
@@ -64,13 +71,15 @@ class Listener:
         inbox_limit: int = DEFAULT_INBOX,
         on_refused: Callable[[str], None] | None = None,
     ) -> None:
-        self._where = f"P{rank}: listen at"
+        me = Identity.listening(rank)
+        self._name = peer_name(me)
+        self._where = f"{self._name}: listen at"
         if tls is None:
             if not insecure_loopback:
                 raise ConfigError(f"{self._where} {address[0]}: certificates are needed (or --insecure-loopback)")
             check_loopback(address[0], self._where)
         else:
-            check_identity(f"P{rank}: own certificate", Identity.party(rank), tls.identity)
+            check_identity(f"{self._name}: own certificate", me, tls.identity)
         self._rank = rank
         self._parties = parties
         self._tls = tls
@@ -95,7 +104,7 @@ class Listener:
             raise ConfigError(f"{self._where} {address[0]}:{address[1]}: {error.strerror or error}") from None
         self._server.setblocking(False)
         self._wake_send, self._wake_recv = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept, name=f"P{rank} listener", daemon=True)
+        self._thread = threading.Thread(target=self._accept, name=f"{self._name} listener", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Listener:
@@ -123,12 +132,15 @@ class Listener:
         found = self._take(lambda: self._peers.pop((rank, lane), None), deadline_s, cancel)
         if found is None:
             seen = f"; turned away meanwhile: {'; '.join(self.refusals[-2:])}" if self.refusals else ""
-            text = f"P{self._rank}: accept P{rank} lane {lane}: it did not connect in {deadline_s:.1f} s"
+            text = f"{self._name}: accept P{rank} lane {lane}: it did not connect in {deadline_s:.1f} s"
             raise DeadlineError(text + seen)
         return found
 
     def take_role(self, *, deadline_s: float, cancel: threading.Event | None = None) -> Connection | None:
-        """The next connection of a client or owner, in order of arrival; None if there is none in time."""
+        """The next connection of a client or owner, in order of arrival; None if there is none in time.
+
+        At the dealer also of a party: there it asks for one thing after the other.
+        """
         return self._take(lambda: self._roles.popleft() if self._roles else None, deadline_s, cancel)
 
     def refuse_session(self, session: bytes, reason: str) -> None:
@@ -171,13 +183,13 @@ class Listener:
         with self._changed:
             while True:
                 if self._closed:
-                    raise TransportError(f"P{self._rank}: the listener is closed")
+                    raise TransportError(f"{self._name}: the listener is closed")
                 found = find()
                 left = end - time.monotonic()
                 if found is not None or left <= 0:
                     return found
                 if cancel is not None and cancel.is_set():
-                    raise TransportError(f"P{self._rank}: accept: cancelled")
+                    raise TransportError(f"{self._name}: accept: cancelled")
                 self._changed.wait(left if cancel is None else min(left, _SLICE_S))
 
     def _accept(self) -> None:
@@ -230,7 +242,7 @@ class Listener:
     def _handshake(self, sock: socket.socket) -> tuple[Connection, Opening]:
         end = time.monotonic() + self._handshake_s
         host, port = sock.getpeername()[:2]
-        where = f"P{self._rank}: connection from {host}:{port}"
+        where = f"{self._name}: connection from {host}:{port}"
         proven: Identity | None = None
         if self._tls is not None:
             secure = wrap_tls(sock, self._tls, server=True, deadline_s=self._handshake_s, where=where)
@@ -245,7 +257,7 @@ class Listener:
         link = Link(sock, f"{host}:{port}", inbox_limit=self._inbox_limit)
         left = max(end - time.monotonic(), 0.0)
         nobody = proven or Identity("client", "unknown")
-        connection = Connection(link, name=f"P{self._rank}", identity=nobody, deadline_s=left)
+        connection = Connection(link, name=self._name, identity=nobody, deadline_s=left)
         try:
             opening = connection.recv_struct(Opening, MAX_OPENING)
             self._check(opening, proven, connection)
@@ -255,7 +267,7 @@ class Listener:
         return connection, opening
 
     def _check(self, opening: Opening, proven: Identity | None, connection: Connection) -> None:
-        where = f"P{self._rank}: opening"
+        where = f"{self._name}: opening"
         if opening.version != OPENING_VERSION:
             raise HandshakeError(f"{where}: version: expected {OPENING_VERSION}, got {opening.version}")
         try:
@@ -264,13 +276,17 @@ class Listener:
             raise HandshakeError(f"{where}: {error}") from None
         if proven is not None:
             check_identity(where, claimed, proven)
+        if claimed.kind == "dealer":
+            raise HandshakeError(
+                f"{where}: expected a party, a client or an owner, got {claimed}, which never connects"
+            )
         if claimed.rank is not None:
             if claimed.rank >= self._parties or claimed.rank == self._rank:
                 others = f"a rank below {self._parties} other than {self._rank}"
                 raise HandshakeError(f"{where}: rank: expected {others}, got {claimed.rank}")
             if opening.lane >= self._max_lanes:
                 raise HandshakeError(f"{where}: lane: expected below {self._max_lanes}, got {opening.lane}")
-        elif len(self._roles) >= self._max_waiting:
+        if (claimed.rank is None or self._rank is None) and len(self._roles) >= self._max_waiting:
             raise HandshakeError(f"{where}: {self._max_waiting} clients are waiting already; try later")
         connection.rename_peer(claimed)
 
@@ -278,10 +294,10 @@ class Listener:
         rank = connection.identity.rank
         with self._changed:
             if self._closed:
-                raise TransportError(f"P{self._rank}: the listener is closed")
+                raise TransportError(f"{self._name}: the listener is closed")
             if rank is not None and opening.detail in self._over:
                 raise HandshakeError(self._over[opening.detail])
-            if rank is None:
+            if rank is None or self._rank is None:
                 self._roles.append(connection)
                 replaced = None
             else:

@@ -42,7 +42,7 @@ class MeshLane:
 def connect_role(
     address: Address,
     *,
-    party: int,
+    party: int | None,
     tls: TlsContexts | None,
     role: Identity | None = None,
     detail: bytes = b"",
@@ -50,9 +50,9 @@ def connect_role(
     insecure_loopback: bool = False,
     cancel: threading.Event | None = None,
 ) -> Connection:
-    """Connect a client or an owner to the party of rank `party`; `detail` says what for.
+    """Connect a client or an owner to the party of rank `party`, or a party to the dealer, which None stands for.
 
-    role: who we are; under TLS it is the certificate's identity. Errors as for `dial`.
+    detail: what for. role: who we are; under TLS it is the certificate's identity. Errors as for `dial`.
     """
     me = role or (tls.identity if tls is not None else None)
     if me is None:
@@ -72,7 +72,7 @@ def connect_role(
 def connect_mesh(
     rank: int,
     addresses: Sequence[Address],
-    listener: Listener,
+    listener: Listener | None,
     tls: TlsContexts | None,
     hello: Hello,
     lanes: int = 1,
@@ -86,14 +86,17 @@ def connect_mesh(
 ) -> list[MeshLane]:
     """Connect party `rank` with all others; element l is lane l.
 
-    addresses: of all parties by rank. hello: the lane field is filled in here. deadline_s: for the whole set-up;
-    wait_s: the lanes' own deadline afterwards. Setting `cancel` ends every wait, now and later. If one connection
-    fails all are closed, the peers are told why, and the first error is raised; the session id is then used up.
+    addresses: of all parties by rank. listener: the highest rank needs none. hello: the lane field is filled in here.
+    deadline_s: for the whole set-up; wait_s: the lanes' own deadline afterwards. Setting `cancel` ends every wait, now
+    and later. If one connection fails all are closed, the peers are told why, and the first error is raised; the
+    session id is then used up.
     """
     parties = len(addresses)
     if (hello.rank, hello.parties) != (rank, parties) or not 0 <= rank < parties or lanes < 1:
         got = f"rank {hello.rank} of {hello.parties}, {lanes} lanes"
         raise ConfigError(f"P{rank}: connect_mesh: expected a hello for rank {rank} of {parties}, got {got}")
+    if listener is None and rank < parties - 1:
+        raise ConfigError(f"P{rank}: connect_mesh: expected a listener for the higher ranks, got none")
     if tls is None and not insecure_loopback:
         raise ConfigError(f"P{rank}: connect_mesh: certificates are needed (or --insecure-loopback)")
     stop = Cancel()
@@ -113,6 +116,7 @@ def connect_mesh(
         while True:
             left = max(end - time.monotonic(), 0.0)
             if peer > rank:
+                assert listener is not None
                 connection = listener.take_peer(peer, lane, deadline_s=left, cancel=stop)
             else:
                 connection = dial(
@@ -141,7 +145,8 @@ def connect_mesh(
         futures = {pair: pool.submit(connect, *pair) for pair in pairs}
         _wait_for_all(rank, futures, failures, stop, cancel)
     if failures:
-        listener.refuse_session(hello.session, stop.reason)
+        if listener is not None:
+            listener.refuse_session(hello.session, stop.reason)
         for future in futures.values():
             if future.exception() is None:
                 future.result()[0].close(stop.reason)

@@ -2,7 +2,8 @@
 
 An identity is a URI in the certificate's subject alternative name, signed by the deployment's own authority:
 `urn:sottovoce:party:0`, `urn:sottovoce:client:alice`, `urn:sottovoce:owner:bob`. Host names prove nothing here: a
-party is who its certificate says, wherever it runs.
+party is who its certificate says, wherever it runs. A deployment has at most one dealer,
+`urn:sottovoce:dealer:0`.
 """
 
 from __future__ import annotations
@@ -18,27 +19,31 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sottovoce.engine.errors import ConfigError, DeadlineError, HandshakeError
 from sottovoce.engine.transport.frame import clean_reason
 from sottovoce.engine.transport.link import linger
 
 Address = tuple[str, int]
-Kind = Literal["party", "client", "owner"]
+Kind = Literal["party", "client", "owner", "dealer"]
 
 URN_PREFIX: Final = "urn:sottovoce:"
 MAX_PARTIES: Final = 16
 CA_FILE: Final = "ca.pem"
 CERT_FILE: Final = "cert.pem"
 KEY_FILE: Final = "key.pem"
+ROOT_BYTES: Final = 32
 _LINGER_MS: Final = 100
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _RANK: Final = re.compile(r"0|[1-9][0-9]?")
+_ONLY: Final = "0"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a certificate speaks for: kind and, for a party, its rank, for others a name."""
+    """Who a certificate speaks for: kind and, for a party, its rank, for clients and owners a name."""
 
     kind: Kind
     id: str
@@ -46,6 +51,8 @@ class Identity:
     def __post_init__(self) -> None:
         if self.kind == "party":
             valid = _RANK.fullmatch(self.id) is not None and int(self.id) < MAX_PARTIES
+        elif self.kind == "dealer":
+            valid = self.id == _ONLY
         else:
             valid = self.kind in ("client", "owner") and _NAME.fullmatch(self.id) is not None
         if not valid:
@@ -55,6 +62,16 @@ class Identity:
     def party(cls, rank: int) -> Identity:
         """The computing party of that rank."""
         return cls("party", str(rank))
+
+    @classmethod
+    def dealer(cls) -> Identity:
+        """The deployment's dealer."""
+        return cls("dealer", _ONLY)
+
+    @classmethod
+    def listening(cls, rank: int | None) -> Identity:
+        """Who can be connected to: the party of that rank, or the dealer for None."""
+        return cls.dealer() if rank is None else cls.party(rank)
 
     @property
     def rank(self) -> int | None:
@@ -67,16 +84,20 @@ class Identity:
         return f"{URN_PREFIX}{self.kind}:{self.id}"
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.id}"
+        return "the dealer" if self.kind == "dealer" else f"{self.kind} {self.id}"
 
 
 @dataclass(frozen=True, slots=True)
 class TlsContexts:
-    """What a role needs to speak TLS in both directions. The contexts hold the private key: never logged."""
+    """What a role needs to speak TLS in both directions. The contexts hold the private key: never logged.
+
+    root: 32 bytes derived from the private key, from which its holder may derive keys for itself; empty without it.
+    """
 
     identity: Identity
     server: ssl.SSLContext = field(repr=False)
     client: ssl.SSLContext = field(repr=False)
+    root: bytes = field(default=b"", repr=False)
 
 
 def load_tls(folder: Path) -> TlsContexts:
@@ -90,9 +111,17 @@ def load_tls(folder: Path) -> TlsContexts:
     try:
         identity = certificate_identity(x509.load_pem_x509_certificate(paths[1].read_bytes()))
         contexts = [_context(protocol, *paths) for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
-    except (OSError, ValueError, HandshakeError) as error:  # ssl.SSLError is an OSError
+        root = _root(paths[2])
+    except (OSError, ValueError, TypeError, HandshakeError) as error:  # ssl.SSLError is an OSError
         raise ConfigError(f"certificate folder {folder}: cannot be used: {type(error).__name__}: {error}") from None
-    return TlsContexts(identity, contexts[0], contexts[1])
+    return TlsContexts(identity, contexts[0], contexts[1], root)
+
+
+def _root(path: Path) -> bytes:
+    """HKDF-SHA256 of the private key."""
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return HKDF(algorithm=hashes.SHA256(), length=ROOT_BYTES, salt=None, info=b"sottovoce/root").derive(der)
 
 
 def _context(protocol: int, ca: Path, cert: Path, key: Path) -> ssl.SSLContext:

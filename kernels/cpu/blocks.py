@@ -31,6 +31,8 @@ AES_ROUNDS = 10
 AES_WIDTH = 2 if has_feature("vaes") and has_feature("avx2") else 1
 """AES blocks in one vector register."""
 HAS_AES = is_x86() and has_feature("aes")
+MMO_BLOCKS = 8 * AES_WIDTH
+"""Blocks that `aes128_mmo_blocks` hashes: what hides the latency of the AES instructions."""
 
 LANES = ir.VectorType(I32, BLOCKS)
 AES_STATE = ir.VectorType(I64, 2 * AES_WIDTH)
@@ -183,6 +185,52 @@ def aes128_ctr_blocks(
         target = builder.bitcast(builder.gep(out_data, [args[5]]), AES_STATE.as_pointer())
         for index, state in enumerate(states):
             builder.store(state, builder.gep(target, [I64(index)]), align=8)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@inline_llvm
+def aes128_mmo_blocks(typing_context: Any, round_keys: Any, low: Any, high: Any, at: Any) -> Any:
+    """Replace x by AES(x) ^ x (Matyas, Meyer, Oseas), x = low[i] || high[i] for at <= i < at + MMO_BLOCKS."""
+    signature = types.void(round_keys, low, high, types.intp)
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+        name = "llvm.x86.aesni.aes" + "{}" + (".256" if AES_WIDTH == 2 else "")
+        keys = builder.bitcast(_data(context, builder, sig.args[0], args[0]), AES_ONE.as_pointer())
+        halves = [
+            builder.bitcast(
+                builder.gep(_data(context, builder, sig.args[i], args[i]), [args[3]]), AES_STATE.as_pointer()
+            )
+            for i in (1, 2)
+        ]
+        # Blocks in the order of the processor's unpack instructions, which their own inverse restores.
+        even = [lane + 2 * AES_WIDTH * half for lane in range(0, 2 * AES_WIDTH, 2) for half in range(2)]
+        odd = [lane + 1 for lane in even]
+
+        def round_key(index: int) -> ir.Value:
+            one = builder.load(builder.gep(keys, [I64(index)]), align=8)
+            return _shuffle(builder, one, one, [0, 1] * AES_WIDTH)
+
+        def word(half: int, index: int) -> ir.Value:
+            return builder.gep(halves[half], [I64(index)])
+
+        vectors = MMO_BLOCKS // (2 * AES_WIDTH)
+        first_key = round_key(0)
+        states = []
+        for index in range(vectors):
+            low_words, high_words = (builder.load(word(half, index), align=8) for half in range(2))
+            for order in (even, odd):
+                states.append(builder.xor(_shuffle(builder, low_words, high_words, order), first_key))
+        for index in range(1, AES_ROUNDS + 1):
+            key = round_key(index)
+            step = name.format("enc" if index < AES_ROUNDS else "enclast")
+            states = [_call(builder, step, AES_STATE, [state, key]) for state in states]
+        for index in range(vectors):
+            for half, order in enumerate((even, odd)):
+                out = _shuffle(builder, states[2 * index], states[2 * index + 1], order)
+                target = word(half, index)
+                builder.store(builder.xor(out, builder.load(target, align=8)), target, align=8)
         return context.get_dummy_value()
 
     return signature, generate

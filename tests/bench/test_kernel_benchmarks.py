@@ -14,8 +14,9 @@ from sottovoce.bench.comparison.observations import read_side
 from sottovoce.bench.kernels import devices, shapes
 from sottovoce.bench.kernels.ceilings import Bound, Ceilings
 from sottovoce.bench.kernels.run import SUITE, command, run_kernels
+from sottovoce.bench.kernels.sizes import RANDOM_WORDS, moved_bytes, random_words
 from sottovoce.bench.kernels.table import read_timings, render_timings
-from sottovoce.bench.kernels.workloads import RANDOM_WORDS, WORKLOADS, moved_bytes, random_words
+from sottovoce.bench.kernels.workloads import WORKLOADS
 from sottovoce.engine.errors import ConfigError
 from sottovoce.kernels import catalog
 from sottovoce.kernels.catalog import CATALOG, Kernel

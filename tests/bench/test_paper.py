@@ -12,12 +12,15 @@ import pytest
 from rich.console import Console
 from tests.bench import synthetic
 
-from sottovoce.bench.paper import NOT_MEASURED, Cell, cells, clear_rows, requirements, timing_lines
-from sottovoce.bench.paper_reference import AccuracyFigure, References, TimingFigure
+from sottovoce.bench.paper import NOT_MEASURED, Cell, Requirement, cells, clear_rows, requirements, timing_lines
+from sottovoce.bench.paper_reference import AccuracyFigure, Adversary, References, TimingFigure
 from sottovoce.bench.paper_tables import STORED_ACCURACY, Table, accuracy_table, stored_accuracy, timing_table
 from sottovoce.bench.schema import Results, Row, Summary
+from sottovoce.engine.cost import predict_cost
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.program import Program
 from sottovoce.engine.protocols.table import PROTOCOLS, ProtocolRow
+from sottovoce.models.compiler.compile import compile_graph
 from sottovoce.models.zoo import MODELS, build
 
 HEADLINES = References(
@@ -31,13 +34,18 @@ REP3 = {"rep3": PROTOCOLS["rep3"]}
 OFFLINE = Summary(n=5, median=300.0, lower=290.0, upper=310.0, smallest=1.0, largest=400.0)
 
 
-def with_protocol(name: str, parties: int, adversary: str, *, preprocessing: bool = False) -> dict[str, ProtocolRow]:
+def with_protocol(
+    name: str, parties: int, adversary: Adversary, *, preprocessing: bool = False
+) -> dict[str, ProtocolRow]:
     """The table with rep3 and a protocol that does not exist yet."""
-    assert adversary == "semi-honest" or adversary == "malicious"
-    row = replace(
-        REP3["rep3"], name=name, parties=parties, adversary=adversary, preprocessing=preprocessing
-    )  # fmt: skip
+    demands = PROTOCOLS["beaver2"].demands if preprocessing else None
+    row = replace(REP3["rep3"], name=name, parties=parties, adversary=adversary, demands=demands)
     return {**REP3, name: row}
+
+
+@pytest.fixture(scope="module")
+def paper() -> Program:
+    return compile_graph(build("paper")).program
 
 
 def of(*rows: Row) -> Results:
@@ -114,6 +122,11 @@ def test_preprocessing_counts_in_the_factor_and_has_its_own_column() -> None:
     assert shown[3] == "300 ms (290 to 310), 2 MB"
     assert shown[4] == "100 ms (90 to 110)"
     assert shown[-2:] == ("~ 1.6 s", "~ 4")
+    dealt = msgspec.structs.replace(row, settings={"preprocessing": "dealer"})
+    shown = row_of(timing_table(of(dealt), HEADLINES, protocols), "2PC malicious")
+    assert shown[3] == "300 ms (290 to 310), 2 MB, dealer"
+    at_once = msgspec.structs.replace(dealt, offline_ms=synthetic.summary([300.0] * 5))
+    assert row_of(timing_table(of(at_once), HEADLINES, protocols), "2PC malicious")[3] == "300 ms, 2 MB, dealer"
 
 
 def test_without_a_measured_preprocessing_there_is_no_factor() -> None:
@@ -205,6 +218,17 @@ def test_the_table_needs_each_protocol_on_each_network() -> None:
         ("lan", "rep3"),
         ("lan", "new"),
     ]
+
+
+@pytest.mark.parametrize(("protocol", "rounds"), [("rep3", 22), ("beaver2", 16), ("beaver2-fss", 9)])
+def test_rounds_of_the_paper_network(paper: Program, protocol: str, rounds: int) -> None:
+    """What a clip waits for on a long link; one round is one way across it."""
+    assert sum(step.rounds for step in predict_cost(paper, PROTOCOLS[protocol], 1)) == rounds
+
+
+def test_every_protocol_is_measured_on_the_long_link() -> None:
+    for protocol in PROTOCOLS:
+        assert Requirement("paper", protocol, 1, "wan", 10) in requirements(False)
 
 
 def test_the_full_run_holds_the_quick_one_and_opens_each_session_once() -> None:

@@ -6,13 +6,14 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from rich.console import Console
 from tests.security.small import small_batch, small_model
-from tests.traced import ROW, traced_cluster
+from tests.traced import traced_cluster
 
 from sottovoce.bench.profiling.align import align_clocks, shift_request
 from sottovoce.bench.profiling.analyse import analyse
@@ -23,6 +24,7 @@ from sottovoce.bench.profiling.table import critical_lines, make_table, overhead
 from sottovoce.engine import session
 from sottovoce.engine.cost import predict_cost
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.protocols.table import find
 from sottovoce.engine.tracing.events import Event
 from sottovoce.engine.tracing.file import Header, PartyTrace, Request
 from sottovoce.models.compiler.compile import Compiled
@@ -30,6 +32,7 @@ from sottovoce.models.compiler.compile import Compiled
 BATCH = 6
 REQUESTS = 5
 SECOND = 1_000_000_000
+ROW = find("rep3")
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +182,20 @@ def test_lines_add_up_and_equal_the_declared_cost(small: Compiled, traces: list[
         assert layer.rounds == sum(line.rounds for line in layer.children)
         # Rounds are those of the lane with two of the three chunks; declared are all three on one lane.
         assert layer.rounds * 3 == declared[name].rounds * 2
+
+
+def test_two_parties_with_preprocessing_are_profiled_alike(small: Compiled, tmp_path: Path) -> None:
+    row = find("beaver2-fss")
+    with traced_cluster(small, tmp_path, protocol=row.name) as traced:
+        for _ in range(2):
+            traced.run(small_batch(small, BATCH))
+    profile = analyse(traced.traces()).profile
+    declared = {step.name: step for step in predict_cost(small.program, row, BATCH)}
+    layers = {line.name: line for line in profile.total.children if line.kind == "layer"}
+    assert profile.parties == 2 and list(layers) == list(declared)
+    for name, layer in layers.items():
+        assert layer.bytes_sent == pytest.approx(sum(declared[name].bytes_sent) / 2)
+        assert layer.rounds == declared[name].rounds
 
 
 def test_device_time_is_shown_where_there_is_some(traces: list[PartyTrace]) -> None:

@@ -37,6 +37,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
             with traced_cluster(compiled, job.scratch) as cluster:
 
                 class One:
+                    def prepare(self, batch: int, least: int, most: int) -> int:
+                        assert not order, "prepared before either is timed"
+                        assert (batch, least, most) == (2, WARM_UPS + 4, WARM_UPS + 4)
+                        return most
+
                     def run(self, batch: int) -> Sample:
                         order.append(bool(traced))
                         cluster.run(small_batch(compiled, batch))

@@ -31,26 +31,34 @@ class Here:
 class Fake:
     """Answers at once with given times; `wrong` labels; fails at a batch size."""
 
-    def __init__(self, name: str, log: list[str], *, ms: float = 1.0, wrong: int = 0, fails_at: int = 0) -> None:
+    def __init__(
+        self, name: str, log: list[str], *, ms: float = 1.0, wrong: int = 0, fails_at: int = 0, ready: int = 0
+    ) -> None:
         self.name = f"{name} proto"
+        self.asked_for: list[tuple[int, int, int]] = []
+        self._ready = ready
         self._log, self._ms, self._wrong, self._fails_at = log, ms, wrong, fails_at
-        self._job: Job | None = None
+        self.job: Job | None = None
 
     def describe(self) -> Description:
         return Description(self.name.split()[0], "1", "proto", "semi-honest", "one of two", 2, True)
 
     @contextmanager
     def start(self, job: Job) -> Iterator[Running]:
-        self._job = job
+        self.job = job
         yield self
         self._log.append(self.name[0].upper())
+
+    def prepare(self, batch: int, least: int, most: int) -> int:
+        self.asked_for.append((batch, least, most))
+        return self._ready or most
 
     def run(self, batch: int) -> Sample:
         self._log.append(self.name[0])
         if batch == self._fails_at:
             raise DeadlineError("P1 is late")
-        assert self._job is not None
-        labels = evaluate(self._job.graph, self._job.batch(batch)).argmax(axis=1)
+        assert self.job is not None
+        labels = evaluate(self.job.graph, self.job.batch(batch)).argmax(axis=1)
         labels[: self._wrong] += 1
         number = len(self._log)
         return Sample(self._ms * number, labels, party_ms=(3.0, 5.0), wait_ms=(1.0, 2.0), bytes_sent=(10, 20), rounds=7)
@@ -86,6 +94,33 @@ def test_systems_are_asked_in_turn_in_a_rotating_order(job: Job) -> None:
     assert rows[0].compute_ms is not None and rows[0].compute_ms.median == 2.5
     assert rows[0].bytes_sent == (10, 20) and rows[2].labels_seen == len({*classes(job, 4)})
     assert rows[0].party_ms is not None and rows[0].party_ms.median == 5.0
+
+
+def test_what_is_needed_ahead_of_time_is_done_before_the_first_request_of_a_size(job: Job) -> None:
+    log: list[str] = []
+    slow, quick = Fake("a", log, ready=5), Fake("b", log)
+    rows = measure([slow, quick], job, "tiny", Effort(repeat=9, least=3, warm_ups=2))
+    assert slow.asked_for == quick.asked_for == [(1, 5, 11), (4, 5, 11)]
+    assert [len(row.samples_ms) for row in rows] == [3, 3, 3, 3], "nobody is asked more often than the one with least"
+
+
+def test_a_batch_that_nothing_can_be_prepared_for_is_missing_and_the_others_go_on(job: Job) -> None:
+    class Full(Fake):
+        def prepare(self, batch: int, least: int, most: int) -> int:
+            if batch > 1:
+                raise ConfigError("expected at most 8 GB, got 9 GB")
+            return super().prepare(batch, least, most)
+
+    log: list[str] = []
+    of = {(row.system, row.batch): row for row in measure([Full("a", log), Fake("b", log)], job, "tiny", Effort(3))}
+    assert (of["a", 1].status, of["a", 4].status) == ("measured", "missing")
+    assert of["a", 4].reason == "expected at most 8 GB, got 9 GB" and len(of["b", 4].samples_ms) == 3
+
+
+def test_each_system_has_ports_of_its_own(job: Job) -> None:
+    systems = [Fake(name, []) for name in "abc"]
+    measure(systems, job, "tiny", Effort(repeat=1))
+    assert len({system.job.port for system in systems if system.job}) == 3
 
 
 def test_warm_ups_are_not_in_the_figures(job: Job) -> None:

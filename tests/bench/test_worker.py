@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sottovoce.bench.systems.worker import Worker, WorkerFailed
+from sottovoce.bench.systems.process import WorkerFailed
+from sottovoce.bench.systems.worker import Worker
 
 ECHO = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
 
@@ -47,3 +48,10 @@ def test_a_process_that_is_gone_is_noticed_when_it_is_told_something(tmp_path: P
             time.sleep(0.01)
         with pytest.raises(WorkerFailed, match="peer: "):
             peer.ask({"batch": 1}, 5)
+
+
+def test_a_process_that_has_ended_says_so_each_time(tmp_path: Path) -> None:
+    with worker(tmp_path, "pass") as peer:
+        for _ in range(2):
+            with pytest.raises(WorkerFailed, match="ended without an answer"):
+                peer.hear(10)

@@ -114,7 +114,7 @@ class Shell:
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A shell whose parties end with the context."""
     made = Shell()
-    monkeypatch.setattr(party, "_stopped_by_signals", made.stopped_by_us)
+    monkeypatch.setattr(party, "stopped_by_signals", made.stopped_by_us)
     try:
         yield made
     finally:

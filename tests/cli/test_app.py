@@ -17,7 +17,7 @@ from sottovoce.cli.exits import CommandError, Exit, exit_for
 from sottovoce.cli.output import milliseconds, printable
 from sottovoce.engine import errors
 
-COMMANDS = ("demo", "classify", "explain", "models", "train", "certs", "party", "deploy")
+COMMANDS = ("demo", "classify", "explain", "models", "train", "certs", "prepare", "dealer", "party", "deploy")
 
 
 def test_help_names_every_command_and_exit_status(command: RunCommand) -> None:

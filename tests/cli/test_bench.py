@@ -10,11 +10,15 @@ import pytest
 from tests.bench import synthetic
 from tests.cli.conftest import RunCommand
 
-from sottovoce.bench import runner
-from sottovoce.bench.schema import Row, read_results, write_results
+from sottovoce.bench import offline, runner
+from sottovoce.bench.schema import OfflineRow, Row, read_results, write_results
 from sottovoce.cli.exits import Exit
+from sottovoce.engine.cost import demand
+from sottovoce.engine.protocols.table import PROTOCOLS
+from sottovoce.models.compiler.compile import compile_graph
+from sottovoce.models.zoo import build
 
-WORDS = ("paper", "sweep", "peers", "network", "kernels", "compare", "accuracy", "report")
+WORDS = ("paper", "sweep", "peers", "offline", "network", "kernels", "compare", "accuracy", "report")
 
 
 @pytest.fixture
@@ -53,6 +57,8 @@ def test_every_word_has_help(command: RunCommand) -> None:
         (("sweep", "--batch", "0"), "batch"),
         (("sweep", "--model", "tiny", "--network", "moon"), "expected one of loopback, lan, metro, wan"),
         (("sweep", "--model", "tiny", "--network", "rtt=20"), "rtt=20ms,rate=200mbit"),
+        (("offline", "--protocol", "rep3"), "expected one with preprocessing (beaver2, beaver2-fss), got 'rep3'"),
+        (("offline", "--model", "nosuch"), "expected one of tiny, paper"),
         (("network", "--network", "moon"), "expected one of loopback, lan, metro, wan"),
         (("peers", "--peer", "nosuch"), "nosuch"),
         (("compare", "missing.json", "missing.json"), "missing.json"),
@@ -78,13 +84,38 @@ def test_sweep_crosses_what_was_given(command: RunCommand, fake_plan: list[runne
     assert {(p.model, p.network, p.lanes) for p in fake_plan} == {
         (model, network, lanes) for model in ("tiny", "paper") for network in ("loopback", "wan") for lanes in (1, 2)
     }
-    assert all(plan.batches == (1, 8) and plan.protocols == ("rep3",) for plan in fake_plan)
+    assert all(plan.batches == (1, 8) and plan.protocols == tuple(PROTOCOLS) for plan in fake_plan)
     results = read_results(out)
-    assert len(results.rows) == 16 and results.kind == "sweep"
+    assert len(results.rows) == 16 * len(PROTOCOLS) and results.kind == "sweep"
     assert json.loads(ran.out) == json.loads(out.read_text())
     assert (
         results.command.startswith("sottovoce bench sweep --model tiny paper") and str(tmp_path) not in results.command
     )
+
+
+def test_offline_shows_each_source(command: RunCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plans: list[offline.OfflinePlan] = []
+    took = synthetic.summary([200.0] * 5)
+    row = OfflineRow(
+        model="tiny", protocol="beaver2", source="dealer", clips=10, clip_ms=took, clip_bytes=(1, 500_000),
+        clip_stored_bytes=(2, 600_000),
+    )  # fmt: skip
+    missing = OfflineRow(
+        model="tiny", protocol="beaver2", source="ot", clips=10, status="missing", reason="no such source"
+    )
+
+    def measure(plan: offline.OfflinePlan, **_: object) -> list[OfflineRow]:
+        plans.append(plan)
+        return [row, missing]
+
+    monkeypatch.setattr(offline, "measure_offline", measure)
+    out = tmp_path / "offline.json"
+    ran = command("bench", "offline", "--model", "tiny", "--clips", 10, "--source", "dealer", "--out", out)
+    assert ran.status == Exit.OK
+    assert plans == [offline.OfflinePlan(("tiny",), sources=("dealer",), clips=10)]
+    for said in ("beaver2", "dealer", "200 ms", "1 B, 500 kB", "2 B, 600 kB", "missing: no such source"):
+        assert said in ran.out
+    assert read_results(out).offline == (row, missing)
 
 
 def test_paper_shows_both_tables_and_every_cell(command: RunCommand, fake_plan: list[runner.Plan]) -> None:
@@ -127,7 +158,14 @@ def test_report_makes_a_page(command: RunCommand, tmp_path: Path) -> None:
 def test_a_sweep_for_real(command: RunCommand) -> None:
     ran = command("bench", "sweep", "--model", "tiny", "--batch", 1, 3, "--repeat", 2, "--json", "--seconds", 5)
     assert ran.status == Exit.OK
+    assert {row["protocol"] for row in ran.json["rows"]} == set(PROTOCOLS)
     for row in ran.json["rows"]:
-        assert row["status" if "status" in row else "protocol"] in ("measured", "rep3")
-        assert row["rounds"] == 16 and len(row["samples_ms"]) == 2 and row["label_agreement"] == 1.0
+        assert row.get("status", "measured") == "measured", row
+        assert len(row["samples_ms"]) == 2 and row["label_agreement"] == 1.0
         assert min(row["memory_mb"]) > 10 and row["online_ms"]["median"] > 0
+        assert row["rounds"] == {"rep3": 16, "beaver2": 11, "beaver2-fss": 6}[row["protocol"]]
+        if PROTOCOLS[row["protocol"]].preprocessing:
+            assert row["offline_ms"]["median"] > 0 and row["settings"] == {"preprocessing": "dealer"}
+            layout = demand(compile_graph(build("tiny")).program, PROTOCOLS[row["protocol"]])
+            least = 8 * row["batch"] * (layout.derived + 2 * layout.common)
+            assert least < sum(row["offline_bytes"]) < least + 2000 * row["batch"], "what the dealer sends"

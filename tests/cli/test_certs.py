@@ -52,8 +52,10 @@ def test_without_hosts_the_cluster_is_this_machine(command: RunCommand, tmp_path
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--parties", "1"], "--parties: expected 3 (rep3), got 1"),
-        (["--parties", "2"], "--parties: expected 3 (rep3), got 2"),
+        (["--protocol", "no"], "--protocol: expected rep3, beaver2"),
+        (["--protocol", "plain"], "--protocol: plain has no parties"),
+        (["--host", "dealer=d.example.org"], "--host: dealer: rep3"),
+        (["--protocol", "beaver2", "--host", "0=a.example.org", "--host", "1=b.example.org"], "dealer=HOST"),
         (["--days", "0"], "--days: expected 1 to 3650, got 0"),
         (["--host", "p1.example.org"], "--host: expected RANK=HOST"),
         (["--host", "7=p1.example.org"], "--host: expected one for each"),
@@ -76,6 +78,21 @@ def test_a_folder_that_cannot_be_made_is_named(command: RunCommand, tmp_path: Pa
     ran = command("certs", tmp_path / "file" / "new")
     assert ran.status == Exit.USAGE
     assert ran.err == f"sottovoce: error: certs: File exists: {tmp_path / 'file'}\n"
+
+
+def test_two_parties_and_a_dealer(command: RunCommand, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    hosts = [word for host in ("0=10.0.0.1", "1=10.0.0.2", "dealer=d.example.org") for word in ("--host", host)]
+    ran = command("certs", tmp_path / "new", "--protocol", "beaver2-fss", "--cluster-file", file, *hosts)
+    assert ran.status == Exit.OK and "to the dealer (d.example.org)" in ran.out
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        *("party0", "party1", "client-alice", "owner-bob", "dealer", "authority")
+    }
+    assert load_tls(tmp_path / "new" / "dealer").identity == Identity.dealer()
+    cluster = load_cluster(file)
+    assert (cluster.protocol, len(cluster.addresses), cluster.dealer) == ("beaver2-fss", 2, ("d.example.org", 7150))
+    alone = command("certs", tmp_path / "alone", "--protocol", "beaver2", "--no-dealer", "--json").json
+    assert "dealer" not in alone["cluster"] and "dealer" not in alone["folders"]
 
 
 def test_nothing_is_overwritten(command: RunCommand, tmp_path: Path) -> None:

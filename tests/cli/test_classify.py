@@ -96,7 +96,7 @@ def test_scores_are_shown_only_when_asked_for(command: RunCommand, clip: Path) -
     ("options", "text"),
     [
         (["--model", "nobody"], "expected one of tiny, paper"),
-        (["--protocol", "shamir"], "expected rep3 or plain"),
+        (["--protocol", "shamir"], "expected rep3, beaver2, beaver2-fss or plain"),
         (["--top-k", "9"], "--top-k: expected at most 8"),
         (["--certs", "folder"], "expected --cluster"),
         (["--insecure-loopback"], "expected --cluster"),

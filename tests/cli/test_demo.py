@@ -104,7 +104,7 @@ def test_a_taken_port_is_replaced_once(
     cost = dict.fromkeys(("features_ms", "sharing_ms", "online_ms", "opening_ms", "input_bytes", "output_bytes"), 1)
     classified = {
         "results": [{"file": "a.wav", "predictions": [{"label": "calm", "score": None}]}],
-        "cost": {**cost, "bytes_sent": [1, 2, 3], "rounds": 22},
+        "cost": {**cost, "bytes_sent": [1, 2, 3], "rounds": 22, "offline_ms": None, "offline_bytes": []},
         "encrypted": True,
         "random_weights": False,
         "protocol": "rep3",

@@ -12,6 +12,7 @@ from tests.cli.conftest import RunCommand
 
 from sottovoce.cli import explain
 from sottovoce.cli.exits import Exit
+from sottovoce.engine.protocols.table import PROTOCOLS
 
 
 def test_the_paper_s_figures(command: RunCommand) -> None:
@@ -67,7 +68,7 @@ def test_an_unknown_protocol_is_status_2(command: RunCommand) -> None:
     for arguments in (("explain",), ("classify", "a.wav")):
         ran = command(*arguments, "--protocol", "rep4")
         assert (ran.status, ran.out) == (Exit.USAGE, "")
-        assert "--protocol: expected rep3 or plain, got 'rep4'" in ran.err
+        assert f"--protocol: expected {', '.join(PROTOCOLS)} or plain, got 'rep4'" in ran.err
 
 
 def test_plain_costs_no_message(command: RunCommand) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.local import make_parties, run_parties
+from sottovoce.engine.party import Party
+from sottovoce.engine.preprocessing.items import Item
+from sottovoce.engine.preprocessing.local import LiveDealer
 from sottovoce.engine.prg import Cipher, Observer
-from sottovoce.engine.protocols.base import AShare, size
+from sottovoce.engine.protocols.base import AShare
 from sottovoce.engine.protocols.table import AnyProtocol, ProtocolRow
+from sottovoce.engine.tensors import size
 from sottovoce.engine.transport.base import Counters, Transport
 from sottovoce.engine.transport.memory import memory_mesh
 
@@ -22,10 +26,11 @@ DEADLINE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Each party's output share and its counters."""
+    """Each party's output share, its counters, and the items of preprocessing that were taken."""
 
     shares: list[Any]
     counters: list[Counters]
+    items: list[Item]
 
 
 def share(row: ProtocolRow, values: NDArray[Any], frac_bits: int = 0) -> list[AShare]:
@@ -45,20 +50,33 @@ def run(
     pair_keys: dict[tuple[int, int], bytes] | None = None,
     cipher: Cipher = "aes128ctr",
     observer: Observer | None = None,
+    supply: Callable[[Party], Party] | None = None,
 ) -> Outcome:
-    """operation(protocol, rank) at every party at once."""
+    """operation(protocol, rank) at every party at once.
+
+    supply: gives a party its preprocessing and its material; without it a dealer makes what is asked for.
+    """
     lane = memory_mesh(row.parties, deadline_s=DEADLINE_S) if mesh is None else mesh
-    parties = make_parties(row, [lane], pair_keys=pair_keys, cipher=cipher, observer=observer)
+    lanes = make_parties(row, [lane], pair_keys=pair_keys, cipher=cipher, observer=observer)
+    dealer = LiveDealer(CpuBackend().fill) if row.preprocessing else None
+
+    def supplied(party: Party) -> Party:
+        if supply is not None:
+            return supply(party)
+        if dealer is None:
+            return party
+        source = dealer.parties[party.rank]
+        return replace(party, preprocessing=source, material=source.material)
 
     def work(rank: int) -> Callable[[], Any]:
-        return lambda: operation(row.make(parties[rank][0], rotation), rank)
+        return lambda: operation(row.make(supplied(lanes[rank][0]), rotation), rank)
 
     def wake() -> None:
         for transport in lane:
             transport.close("another party failed")
 
     shares = run_parties([work(rank) for rank in range(row.parties)], wake)
-    return Outcome(shares, [transport.counters for transport in lane])
+    return Outcome(shares, [transport.counters for transport in lane], [] if dealer is None else dealer.items)
 
 
 def join(row: ProtocolRow, outcome: Outcome) -> NDArray[np.int64]:

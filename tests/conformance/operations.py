@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.program import Linear, Pool, TensorSpec
-from sottovoce.engine.protocols.base import Message, Schedule, pooled, size
+from sottovoce.engine.protocols.base import Declared, Message, Schedule, pooled
 from sottovoce.engine.protocols.table import AnyProtocol
+from sottovoce.engine.tensors import size
 
 I64 = NDArray[np.int64]
 POOL = Pool(kernel=4, stride=4)
@@ -30,7 +30,7 @@ class Operation:
     values: Callable[[np.random.Generator, tuple[int, ...]], Sequence[I64]]
     apply: Callable[[AnyProtocol, Sequence[Any]], Any]
     expected: Callable[..., I64]
-    declared: Callable[[ModuleType, tuple[int, ...]], Schedule]
+    declared: Callable[[Declared, tuple[int, ...]], Schedule]
     slack: int = 0
 
 
@@ -99,7 +99,7 @@ def _table() -> list[Operation]:
             lambda r, s: (_full(r, s), _full(r, s)),
             lambda p, x: p.reshare(p.mul(*x)),
             lambda a, b: a * b,
-            lambda d, s: d.reshare(size(s)),
+            lambda d, s: _chain(d.mul(size(s)), d.reshare(size(s))),
         ),
         Operation(
             "open",
@@ -130,7 +130,7 @@ def _table() -> list[Operation]:
                 lambda r, s: (extremes(r, s, 63), _ones(s)),
                 lambda p, x, f=bits: _truncate(p, x[0], x[1], f),
                 lambda a, b, f=bits: a >> f,
-                lambda d, s: d.trunc(size(s)),
+                lambda d, s: _chain(d.mul(size(s)), d.trunc(size(s))),
                 slack=1,
             )
         )
@@ -173,7 +173,7 @@ def _table() -> list[Operation]:
                     lambda r, s, m=m, f=f: (extremes(r, s, min(m + f - 1, 62)), _ones(s)),
                     lambda p, x, m=m, f=f, q=pool: p.trunc_relu(p.mul(*x), f, m, q, 0),
                     lambda a, b, f=f, q=pool: _relu(a >> f, q),
-                    lambda d, s, m=m, q=pool: d.trunc_relu(size(s), m, size(pooled(s, q))),
+                    lambda d, s, m=m, q=pool: _chain(d.mul(size(s)), d.trunc_relu(size(s), m, size(pooled(s, q)))),
                     slack=1 if pool is None else pool.kernel,
                 )
             )

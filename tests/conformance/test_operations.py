@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool, max_poo
 from sottovoce.engine.program import Linear, MaxPool, Pool, TensorSpec
 from sottovoce.engine.protocols.base import Schedule, pooled
 from sottovoce.engine.protocols.plain.protocol import Plain, PlainAShare
-from sottovoce.engine.protocols.table import PROTOCOLS, ProtocolRow
+from sottovoce.engine.protocols.table import PROTOCOLS, AnyProtocol, ProtocolRow
 from sottovoce.engine.protocols.tally import ShapeShare, Tally, Totals
+from sottovoce.engine.tensors import size
 from sottovoce.engine.transport.base import HEADER_BYTES
 from tests.conformance.harness import Outcome, join, run, share
 from tests.conformance.operations import CONV_CASES, OPERATIONS, conv_step, extremes
@@ -23,8 +25,16 @@ from tests.conformance.operations import CONV_CASES, OPERATIONS, conv_step, extr
 SHAPES = [(1, 4), (3, 5, 8), (2, 3, 64), (1, 200)]
 
 
+def tally(row: ProtocolRow, operation: Callable[[AnyProtocol], Any], rotation: int = 0) -> Totals:
+    """What an operation on shapes is declared to cost and to need."""
+    totals = Totals(row.parties, rotation)
+    operation(Tally(row.schedules, totals, row.demands))
+    return totals
+
+
 def assert_cost(outcome: Outcome, totals: Totals) -> None:
-    """Measured at the transport = declared."""
+    """Measured at the transport = declared, and so are the items of preprocessing."""
+    assert outcome.items == totals.items
     assert [sum(c.bytes_sent.values()) for c in outcome.counters] == totals.bytes_sent
     assert [sum(c.frames_sent.values()) for c in outcome.counters] == totals.frames_sent
     assert max(c.clock for c in outcome.counters) == totals.rounds
@@ -32,7 +42,7 @@ def assert_cost(outcome: Outcome, totals: Totals) -> None:
 
 def assert_declared(row: ProtocolRow, outcome: Outcome, declared: Schedule, rotation: int) -> None:
     """Measured = declared, message by message: bytes and frames from each party to each other, and the rounds."""
-    totals = Totals(row.parties, rotation)
+    totals = Totals(row.parties, rotation, items=outcome.items)
     totals.add(declared)
     assert_cost(outcome, totals)
     links: Counter[tuple[int, int]] = Counter()
@@ -56,11 +66,16 @@ def row(request: pytest.FixtureRequest) -> ProtocolRow:
     return request.param
 
 
-@pytest.mark.parametrize("rotation", [0, 1, 2])
+def rotations() -> list[object]:
+    """Every protocol of the table, with every rotation of roles."""
+    return [pytest.param(r, n, id=f"{r.name}-{n}") for r in PROTOCOLS.values() for n in range(r.parties)]
+
+
+@pytest.mark.parametrize(("row", "rotation"), rotations())
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_result_and_cost(row: ProtocolRow, name: str, rotation: int, rng: np.random.Generator) -> None:
     operation = OPERATIONS[name]
-    for shape in SHAPES:
+    for shape in SHAPES[: 2 if rotation else None]:
         values = operation.values(rng, shape)
         shares = [share(row, v) for v in values]
         outcome = run(row, lambda p, rank, s=shares: operation.apply(p, [x[rank] for x in s]), rotation)
@@ -68,19 +83,25 @@ def test_result_and_cost(row: ProtocolRow, name: str, rotation: int, rng: np.ran
         assert error.min() >= 0, f"{name} {shape}: too small by {-error.min()}"
         assert error.max() <= operation.slack, f"{name} {shape}: too large by {error.max()}"
         assert_declared(row, outcome, operation.declared(row.schedules, shape), rotation)
+        shapes = [ShapeShare(shape) for _ in values]
+        totals = tally(row, lambda p, x=shapes: operation.apply(p, x))
+        assert outcome.items == totals.items
+        assert max(c.clock for c in outcome.counters) == totals.rounds
 
 
-def lies(declared: Schedule) -> Iterator[tuple[str, Schedule]]:
+def lies(declared: Schedule, parties: int) -> Iterator[tuple[str, Schedule]]:
     """Schedules that differ from the declared one in one message, or in the number of rounds."""
     for index, message in enumerate(declared):
         others = (*declared[:index], *declared[index + 1 :])
-        third = 3 - message.source - message.target  # of three roles, the one that has no part in it
+        # A role that has no part in it; of two, there is none, and it would be a message to oneself.
+        third = next((r for r in range(parties) if r not in (message.source, message.target)), None)
+        to, source = (message.source, message.target) if third is None else (third, third)
         yield f"without message {index}", others
         yield f"message {index} twice", (*declared, message)
         for more in (-1, 1):
             yield f"message {index}: {more:+} byte", (*others, replace(message, payload=message.payload + more))
-        yield f"message {index} to another", (*others, replace(message, target=third))
-        yield f"message {index} from another", (*others, replace(message, source=third))
+        yield f"message {index} to another", (*others, replace(message, target=to))
+        yield f"message {index} from another", (*others, replace(message, source=source))
     if max((message.round for message in declared), default=1) > 1:
         yield "all in one round", [replace(message, round=1) for message in declared]
 
@@ -93,7 +114,7 @@ def test_a_lying_declaration_is_caught(row: ProtocolRow, name: str, rng: np.rand
     outcome = run(row, lambda p, rank: operation.apply(p, [x[rank] for x in shares]))
     declared = tuple(operation.declared(row.schedules, shape))
     assert_declared(row, outcome, declared, 0)
-    unnoticed = [what for what, lie in lies(declared) if _fits(row, outcome, lie)]
+    unnoticed = [what for what, lie in lies(declared, row.parties) if _fits(row, outcome, lie)]
     assert not unnoticed
 
 
@@ -105,7 +126,7 @@ def _fits(row: ProtocolRow, outcome: Outcome, declared: Schedule) -> bool:
     return True
 
 
-@pytest.mark.parametrize("rotation", [0, 1, 2])
+@pytest.mark.parametrize(("row", "rotation"), rotations())
 def test_open_to_chosen_parties_only(row: ProtocolRow, rotation: int, rng: np.random.Generator) -> None:
     x = extremes(rng, (3, 5), 64)
     shares = share(row, x)
@@ -117,9 +138,7 @@ def test_open_to_chosen_parties_only(row: ProtocolRow, rotation: int, rng: np.ra
             else:
                 assert found is None
                 assert sum(outcome.counters[rank].bytes_received.values()) == 0
-        totals = Totals(row.parties, rotation)
-        Tally(row.schedules, totals).open(ShapeShare(x.shape), chosen)
-        assert_cost(outcome, totals)
+        assert_cost(outcome, tally(row, lambda p, to=chosen: p.open(ShapeShare(x.shape), to), rotation))
 
 
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
@@ -151,7 +170,8 @@ def _assert_linear(row: ProtocolRow, step: Linear, batch: int, rng: np.random.Ge
     expected = linear(plain, PlainAShare(x.view(np.uint64), 0), loaded, step).values
     np.testing.assert_array_equal(join(row, outcome), expected.view(np.int64))
     totals = Totals(row.parties)
-    linear(Tally(row.schedules, totals), ShapeShare(x.shape), None, step)
+    totals.add(row.schedules.load(size(step.weight.shape)))
+    linear(Tally(row.schedules, totals, row.demands), ShapeShare(x.shape), None, step)
     assert_cost(outcome, totals)
 
 
@@ -172,9 +192,7 @@ def test_max_pool(row: ProtocolRow, pool: Pool, bits: int, rng: np.random.Genera
     np.testing.assert_array_equal(join(row, outcome), windows.max(axis=-1))
     plain = max_pool(Plain(), PlainAShare(x.view(np.uint64), 0), step)
     np.testing.assert_array_equal(plain.values.view(np.int64), windows.max(axis=-1))
-    totals = Totals(row.parties)
-    max_pool(Tally(row.schedules, totals), ShapeShare(x.shape), step)
-    assert_cost(outcome, totals)
+    assert_cost(outcome, tally(row, lambda p: max_pool(p, ShapeShare(x.shape), step)))
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -211,6 +229,4 @@ def test_argmax(row: ProtocolRow, classes: int, batch: int, rng: np.random.Gener
     np.testing.assert_array_equal(join(row, outcome), expected)
     plain = argmax_one_hot(Plain(), PlainAShare(x.view(np.uint64), 0), 64)
     np.testing.assert_array_equal(plain.bits, expected)
-    totals = Totals(row.parties)
-    argmax_one_hot(Tally(row.schedules, totals), ShapeShare(x.shape), 64)
-    assert_cost(outcome, totals)
+    assert_cost(outcome, tally(row, lambda p: argmax_one_hot(p, ShapeShare(x.shape), 64)))

@@ -16,9 +16,16 @@ LANES = 3
 FILL = CpuBackend().fill
 
 
-@pytest.fixture(params=PROTOCOLS.values(), ids=lambda row: row.name)
+@pytest.fixture(params=[row for row in PROTOCOLS.values() if row.keys(0)], ids=lambda row: row.name)
 def row(request: pytest.FixtureRequest) -> ProtocolRow:
+    """A protocol whose parties have keys in pairs."""
     return request.param
+
+
+def test_protocols_without_pairwise_keys_have_no_streams() -> None:
+    without = [row for row in PROTOCOLS.values() if not row.keys(0)]
+    assert {row.name for row in without} == {name for name, row in PROTOCOLS.items() if row.preprocessing}
+    assert not any(all_streams(row) for row in without)
 
 
 def all_streams(row: ProtocolRow, cipher: str = "aes128ctr") -> dict[tuple[int, int, int], PairStreams]:

@@ -19,6 +19,7 @@ from sottovoce.engine.profile import Profile
 from sottovoce.engine.protocols.base import Protocol
 from sottovoce.engine.protocols.rep3.protocol import Rep3
 from sottovoce.engine.protocols.rep3.roles import Tag
+from sottovoce.engine.protocols.table import PROTOCOLS
 from sottovoce.engine.session import Session
 from sottovoce.engine.tracing.events import Recorder, load_ranges
 from sottovoce.engine.tracing.file import read_trace
@@ -35,11 +36,12 @@ def small() -> Compiled:
     return small_model()
 
 
-def test_tracing_changes_neither_answers_nor_costs(small: Compiled, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_tracing_changes_neither_answers_nor_costs(small: Compiled, protocol: str, tmp_path: Path) -> None:
     x = small_batch(small, 5)
-    with LocalCluster(small.program, small.weights) as cluster:
+    with LocalCluster(small.program, small.weights, protocol) as cluster:
         labels, stats = cluster.run(x)
-    with traced_cluster(small, tmp_path) as traced:
+    with traced_cluster(small, tmp_path, protocol=protocol) as traced:
         for _ in range(2):
             same, measured = traced.run(x)
             np.testing.assert_array_equal(same, labels)

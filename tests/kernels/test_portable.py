@@ -12,7 +12,7 @@ import numpy as np
 
 from sottovoce.kernels.catalog import CATALOG
 
-NAMES = ("matmul", "chacha20_fill", "aes128_ctr_fill")
+NAMES = ("matmul", "chacha20_fill", "aes128_ctr_fill", "dcf_gen", "dcf_eval")
 PLAIN_CPU = f"""
 import hashlib
 import numpy as np

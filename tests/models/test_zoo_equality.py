@@ -13,6 +13,7 @@ from tests.equality import compare, compare_random, random_model
 from tests.signals import ADVERSARIAL
 
 from sottovoce.bench.zoo import zoo_tables
+from sottovoce.engine.protocols.table import PROTOCOLS
 from sottovoce.models.speech.audio import SAMPLE_RATE, check_samples
 from sottovoce.models.zoo import MODELS, list_models
 
@@ -30,14 +31,15 @@ def test_synthetic_sounds(name: str, capsys: pytest.CaptureFixture[str]) -> None
         print(f"\n{name}, synthetic sounds: {found}")
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", ["tiny", "max"])
-def test_any_features_in_the_box(name: str, rng: np.random.Generator) -> None:
+def test_any_features_in_the_box(name: str, protocol: str, rng: np.random.Generator) -> None:
     """Also where no sound leads: inside the box, at random corners, and at the two extreme ones."""
     graph, compiled = random_model(name, 0)
     low, high = graph.box()
     inside = rng.uniform(low, high, (10, *graph.input_shape))
     corners = np.where(rng.random((10, *graph.input_shape)) < 0.5, low, high)
-    found = compare(graph, compiled, np.concatenate([inside, corners, low[None], high[None]]))
+    found = compare(graph, compiled, np.concatenate([inside, corners, low[None], high[None]]), protocol)
     assert found.inside == 0
 
 

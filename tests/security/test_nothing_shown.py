@@ -17,7 +17,14 @@ from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import SottovoceError
 from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.party import Party
+from sottovoce.engine.preprocessing.items import Layout
+from sottovoce.engine.preprocessing.kinds import Mul
+from sottovoce.engine.preprocessing.local import LiveDealer, LocalDealer
+from sottovoce.engine.preprocessing.material import BatchMaterial
 from sottovoce.engine.prg import KeyStream, PairStreams
+from sottovoce.engine.protocols.beaver2 import share as beaver2_share
+from sottovoce.engine.protocols.beaver2.protocol import Beaver2
+from sottovoce.engine.protocols.beaver2.share import Beaver2AShare, Beaver2BShare, Beaver2Weights
 from sottovoce.engine.protocols.plain.protocol import PlainAShare, PlainBShare, PlainWeights
 from sottovoce.engine.protocols.rep3 import share as rep3_share
 from sottovoce.engine.protocols.rep3.protocol import Rep3
@@ -68,11 +75,27 @@ def objects() -> Iterator[Any]:
     yield from (PlainAShare(WORDS, 4), PlainBShare(WORDS), PlainWeights(WORDS, WORDS))
     yield from (Left(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS), Right(WORDS, WORDS, WORDS, WORDS))
     yield from (streams, streams.masks, party, Rep3(party), Output("label", 4, WORDS), PairKey("chacha20", KEY))
+    yield from (Beaver2AShare(WORDS, 16), Beaver2BShare(WORDS, (256,)), Beaver2Weights(WORDS, WORDS))
+    yield from offline()
     yield MeshLane(0, party.transport, {1: "chacha20"}, {1: KEY})
     yield Pending(
         "client alice", Request(bytes(16), 1, "label"), [WORDS.view(np.uint8)], output=Output("label", 4, WORDS)
     )
     yield FeatureBatch(np.full((1, 40), float(MARK)), (0,), ("a.wav",), ())
+
+
+def offline() -> Iterator[Any]:
+    """Preprocessing: the dealer, what the parties see of it, and material on its way to a protocol."""
+    fill, layout = CpuBackend().fill, Layout([Mul(1)])
+    dealer, live = LocalDealer(layout, fill), LiveDealer(fill)
+    dealer.seeds = dealer.mask_seeds = live.mask_seeds = (KEY, KEY)
+    dealer.prepare(2)
+    dealer._made[0] = (WORDS[:1], WORDS[:0]), False
+    material = BatchMaterial(layout, WORDS[None, :2], WORDS[None, :1], WORDS[None, :0])
+    party = Party(0, 2, memory_mesh(2)[0], {}, preprocessing=dealer.parties[0], material=material)
+    batch = dealer.parties[1].reserve(2)
+    yield from (dealer, dealer.parties[0], batch, batch.part(0, 1), live, live.parties[0], live.parties[0].material)
+    yield from (material, party, Beaver2(party), layout)
 
 
 @pytest.mark.parametrize("value", list(objects()), ids=lambda v: type(v).__name__)
@@ -150,6 +173,16 @@ def _bad_operands() -> None:
     protocol.add(Rep3AShare(WORDS, WORDS, 1), Rep3AShare(WORDS[:2], WORDS[:2], 1))
 
 
+def _material() -> BatchMaterial:
+    return BatchMaterial(Layout([Mul(1)]), WORDS[None, :2], WORDS[None, :1], WORDS[None, :0])
+
+
+def _other_model() -> None:
+    party = next(o for o in offline() if isinstance(o, LocalDealer)).parties[0]
+    party.claim(KEY)
+    party.claim(KEY[:-1] + b"x")
+
+
 def _reuse() -> None:
     stream = KeyStream(KEY, "aes128ctr", CpuBackend().fill, "s")
     stream.draw(1)
@@ -163,6 +196,15 @@ ERRORS: dict[str, Callable[[], Any]] = {
     "samples that are too loud or not finite": lambda: check_samples(np.array([float(MARK), np.inf] * 4000), 22_050),
     "a share of the wrong length": _bad_share,
     "operands that do not fit": _bad_operands,
+    "a share of two of the wrong length": lambda: beaver2_share.receive(
+        1, [np.full(5, 7, np.uint8)], (4,), 0, CpuBackend().fill
+    ),
+    "operands of two parties that do not fit": lambda: Beaver2(Party(0, 2, memory_mesh(2)[0], {})).add(
+        Beaver2AShare(WORDS, 1), Beaver2AShare(WORDS[:2], 1)
+    ),
+    "another item than the next": lambda: _material().take(Mul(2)),
+    "an item asked for twice": lambda: [m.take(Mul(1)) for m in [_material()] * 2],
+    "weight masks of another model": _other_model,
     "a mask asked for twice": _reuse,
     "a cipher that is a key": lambda: KeyStream(KEY, "none", CpuBackend().fill, "s"),
     "a message that is another": lambda: msgspec.convert({"request": MARK}, Request),

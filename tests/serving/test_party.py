@@ -27,10 +27,21 @@ from sottovoce.engine.session import join_output, run_plain
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
 from sottovoce.engine.transport.mesh import connect_role
 from sottovoce.engine.transport.tls import Identity, TlsContexts, load_tls
+from sottovoce.models.compiler.compile import Compiled
 from sottovoce.serving import owner as owner_module
 from sottovoce.serving.client import RemoteCluster, RequestRefused
 from sottovoce.serving.desk import MAX_PER_CLIENT
-from sottovoce.serving.messages import CLASSIFY, DEPLOY, MAX_CONTROL, MAX_MESSAGE, Answer, Offer, Request
+from sottovoce.serving.messages import (
+    CLASSIFY,
+    DEPLOY,
+    MAX_CONTROL,
+    MAX_MESSAGE,
+    Answer,
+    Deploy,
+    Offer,
+    Received,
+    Request,
+)
 from sottovoce.serving.owner import deploy
 from tests.serving.deployment import DEADLINE_S, Deployment, deployment, some_input, tiny_model
 
@@ -122,25 +133,50 @@ def test_a_party_that_is_down_is_named_by_owner_and_peers() -> None:
         deploy(tiny_model(), running.cluster, None, insecure_loopback=True, deadline_s=1.5)
 
 
-def test_parties_with_different_programs_refuse_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, other = tiny_model(), tiny_model()
-    renamed = msgspec.structs.replace(other.program, labels=("x", "y", "w"))
-
+def send_another_program_to_p2(monkeypatch: pytest.MonkeyPatch, compiled: Compiled, *, hide: bool) -> None:
+    """An owner that does not send all parties the same program; hide: and does not notice what P2 confirms."""
+    renamed = msgspec.structs.replace(compiled.program, labels=("x", "y", "w"))
     real = owner_module.connect_parties
 
     def connect(*args, **rest):  # type: ignore[no-untyped-def]
         connections = real(*args, **rest)
-        send = connections[2].send_message
+        send, receive = connections[2].send_message, connections[2].recv_struct
 
         def send_other(message, **more):  # type: ignore[no-untyped-def]
-            send(msgspec.structs.replace(message, program=renamed.to_json()), **more)
+            if isinstance(message, Deploy):
+                message = msgspec.structs.replace(message, program=renamed.to_json())
+            send(message, **more)
 
-        connections[2].send_message = send_other
+        def confirm(kind, limit):  # type: ignore[no-untyped-def]
+            found = receive(kind, limit)
+            return Received(compiled.program.digest) if hide and kind is Received else found
+
+        connections[2].send_message, connections[2].recv_struct = send_other, confirm
         return connections
 
     monkeypatch.setattr(owner_module, "connect_parties", connect)
+
+
+def test_an_owner_that_finds_another_program_at_a_party_stops_and_may_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled = tiny_model()
+    with deployment() as running:
+        with monkeypatch.context() as patch:
+            send_another_program_to_p2(patch, compiled, hide=False)
+            with pytest.raises(HandshakeError, match="P2: deploy: it confirms another program"):
+                deploy(compiled, running.cluster, None, insecure_loopback=True, deadline_s=DEADLINE_S)
+        deploy(compiled, running.cluster, None, insecure_loopback=True, deadline_s=DEADLINE_S)
+        with client_of(running) as client:
+            client.run(some_input(compiled, 1))
+    assert not running.errors
+
+
+def test_parties_with_different_programs_refuse_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = tiny_model()
+    send_another_program_to_p2(monkeypatch, compiled, hide=True)
     with deployment(deadline_s=2.0) as running:
-        with pytest.raises(HandshakeError, match="P2: deploy: it confirms another program"):
+        with pytest.raises(TransportError):
             deploy(compiled, running.cluster, None, insecure_loopback=True, deadline_s=4.0)
         running.join()
     assert any(isinstance(e, HandshakeError) and "program" in str(e) for e in running.errors.values())

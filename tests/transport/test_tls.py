@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sottovoce.engine.errors import ConfigError, HandshakeError
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
@@ -55,6 +56,21 @@ def test_each_folder_holds_what_its_role_needs(tmp_path: Path) -> None:
     assert names_in.get_values_for_type(x509.DNSName) == ["mpc.example"]
     assert [str(ip) for ip in names_in.get_values_for_type(x509.IPAddress)] == ["192.0.2.7"]
     assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == timedelta(days=9)
+
+
+def test_a_dealer_listens_and_never_connects(tmp_path: Path) -> None:
+    create_certificates(tmp_path / "c", parties=2, dealer=["d.example"])
+    folder = tmp_path / "c" / "dealer"
+    tls = load_tls(folder)
+    assert tls.identity == Identity.dealer() and str(tls.identity) == "the dealer"
+    certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+    usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    roots = {load_tls(tmp_path / "c" / name).root for name in ("dealer", "party0", "party1")}
+    assert len(roots) == 3 and all(len(root) == 32 for root in roots)
+    assert tls.root == load_tls(folder).root and tls.root.hex() not in repr(tls) and repr(tls.root) not in repr(tls)
+    with pytest.raises(ConfigError):
+        Identity("dealer", "1")
 
 
 def test_nothing_is_overwritten_and_nothing_half_done(tmp_path: Path) -> None:

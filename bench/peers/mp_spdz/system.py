@@ -30,13 +30,13 @@ from sottovoce.bench.peers.mp_spdz.program import (
 )
 from sottovoce.bench.systems.base import Description, Job, Running, Sample
 from sottovoce.bench.systems.ours import peak_memory_mb
-from sottovoce.bench.systems.worker import WorkerFailed
-from sottovoce.serving.cluster import free_addresses
+from sottovoce.bench.systems.process import WorkerFailed
 
-PORT: Final = 7300
 COMPILE_S: Final = 600.0
 START_S: Final = 120.0
 DEADLINE_S: Final = 120.0
+LAST_CHARACTERS: Final = 200
+"""Of each party, in an error."""
 _NAME: Final = "sottovoce"
 _CERTIFICATES_S: Final = 60.0
 
@@ -107,19 +107,21 @@ class _Running:
         self._parties: list[Party] = []
         self._memory: tuple[float, ...] = ()
 
-    def run(self, batch: int) -> Sample:
-        """See Running; another batch size than the last one starts other processes, which is not in its times."""
-        try:
+    def prepare(self, batch: int, least: int, most: int) -> int:
+        """See Running; another batch size than the last one starts other processes."""
+        with self._last_words():
             if batch != self._batch:
                 self._switch(batch)
-            self._parties[-1].tell("1")
+        return most
+
+    def run(self, batch: int) -> Sample:
+        """See Running."""
+        self.prepare(batch, 1, 1)
+        with self._last_words():
+            self._parties[-1].write_line("1")
             end = time.monotonic() + DEADLINE_S + batch
             spent = [party.wait_spent(end) for party in self._parties]
             labels = self._parties[0].wait_labels(end)
-        except WorkerFailed as error:
-            words = [party.last_words() for party in self._parties]
-            told = [f"; last words of P{rank}: {text}" for rank, text in enumerate(words) if text]
-            raise WorkerFailed(f"mp-spdz {self._variant.name} {error}{''.join(told)}") from None
         self._memory = tuple(peak_memory_mb(party.pid) for party in self._parties)
         party_ms = tuple(1000 * each.seconds for each in spent)
         return Sample(
@@ -133,6 +135,16 @@ class _Running:
     def memory_mb(self) -> tuple[float, ...]:
         """See Running; of the processes of the last batch size."""
         return self._memory
+
+    @contextmanager
+    def _last_words(self) -> Iterator[None]:
+        """Add what the parties said of errors to an error."""
+        try:
+            yield
+        except WorkerFailed as error:
+            words = [party.last_words(LAST_CHARACTERS) for party in self._parties]
+            told = [f"; last words of P{rank}: {text}" for rank, text in enumerate(words) if text]
+            raise WorkerFailed(f"mp-spdz {self._variant.name} {error}{''.join(told)}") from None
 
     def _switch(self, batch: int) -> None:
         """End the processes of one batch size and start those of another."""
@@ -149,17 +161,15 @@ class _Running:
         self._batch = batch
 
     def _commands(self, batch: int) -> list[list[str]]:
-        network, parties = self._job.network, self._variant.parties
-        if network.used.method == "loopback":
-            addresses = free_addresses(parties)
-        else:
-            addresses = tuple((network.address(rank), PORT + rank) for rank in range(parties))
-        (self._folder / "parties").write_text("".join(f"{host}:{port}\n" for host, port in addresses), encoding="utf-8")
+        parties = self._variant.parties
+        lines = [f"{host}:{port}\n" for host, port in self._job.addresses(parties)]
+        (self._folder / "parties").write_text("".join(lines), encoding="utf-8")
         executable = str(self._build.folder / self._variant.executable)
         options = [*self._variant.machine_options(batch), "-ip", str(self._folder / "parties")]
         options += [] if self._job.encrypted else ["-u"]
         commands = [
-            [*network.prefix(rank), executable, str(rank), f"{_NAME}-{batch}", *options] for rank in range(parties)
+            [*self._job.network.prefix(rank), executable, str(rank), f"{_NAME}-{batch}", *options]
+            for rank in range(parties)
         ]
         commands[-1].append("-I")  # the last party's inputs, one for each run, come from its standard input
         return commands

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sottovoce.engine.fixed import ring_constant
 from sottovoce.engine.program import Linear, Pool, Shape
-from sottovoce.engine.protocols.base import U64, AShare, BShare, Protocol, Structural, broadcast_bias
+from sottovoce.engine.protocols.base import AShare, BShare, Protocol, Structural, broadcast_bias
+from sottovoce.engine.tensors import U64
 
 I64 = NDArray[np.int64]
 
@@ -143,9 +144,9 @@ class Plain(Protocol[PlainAShare, PlainBShare, PlainWeights, PlainAShare]):
         """Truncation, ReLU, window sums."""
         return self.relu(self.trunc(z, bits), compare_bits, pool, frac_bits)
 
-    def and_(self, x: PlainBShare, y: PlainBShare) -> PlainBShare:
-        """x AND y."""
-        return PlainBShare(x.bits & y.bits)
+    def and_(self, *inputs: PlainBShare) -> PlainBShare:
+        """The AND of all."""
+        return PlainBShare(np.bitwise_and.reduce([x.bits for x in inputs]))
 
     def msb(self, x: PlainAShare, compare_bits: int) -> PlainBShare:
         """Bit compare_bits - 1."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.engine.protocols.base import U64, words
 from sottovoce.engine.protocols.rep3.roles import Roles, Tag
 from sottovoce.engine.protocols.rep3.schedule import blocks
+from sottovoce.engine.tensors import U64, words
 from sottovoce.kernels.cpu.bits import leaf_rows
 
 ALL_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)

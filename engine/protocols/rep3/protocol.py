@@ -20,19 +20,13 @@ from sottovoce.engine.errors import ProtocolError
 from sottovoce.engine.fixed import ring_constant
 from sottovoce.engine.party import Party
 from sottovoce.engine.program import Linear, Pool, Shape
-from sottovoce.engine.protocols.base import U64, Protocol, broadcast_bias, pooled, size
+from sottovoce.engine.protocols.base import Protocol, broadcast_bias, pooled
 from sottovoce.engine.protocols.rep3.carry import sign
 from sottovoce.engine.protocols.rep3.roles import PARTIES, Roles, Tag
 from sottovoce.engine.protocols.rep3.schedule import PIPELINED_BITS
-from sottovoce.engine.protocols.rep3.share import (
-    Rep3AShare,
-    Rep3BShare,
-    Rep3Product,
-    Rep3Weights,
-    pack_bits,
-    unpack_bits,
-)
+from sottovoce.engine.protocols.rep3.share import Rep3AShare, Rep3BShare, Rep3Product, Rep3Weights
 from sottovoce.engine.protocols.rep3.trunc import deal, finish_left, open_left, right
+from sottovoce.engine.tensors import U64, pack_bits, size, unpack_bits
 
 INCLUDE = np.uint64(1)
 EXCLUDE = np.uint64(0)
@@ -198,8 +192,11 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
 
     # Bits.
 
-    def and_(self, x: Rep3BShare, y: Rep3BShare) -> Rep3BShare:
+    def and_(self, *inputs: Rep3BShare) -> Rep3BShare:
         """x AND y, 1 round."""
+        if len(inputs) != self.and_inputs:
+            raise ProtocolError(f"party {self.roles.party.rank}: and_: expected 2 inputs, got {len(inputs)}")
+        x, y = inputs
         if x.shape != y.shape:
             raise ProtocolError(f"party {self.roles.party.rank}: and_: expected equal shapes, got {x.shape}, {y.shape}")
         own, nxt = np.empty_like(x.own), np.empty_like(x.own)

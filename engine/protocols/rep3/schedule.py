@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sottovoce.engine.protocols.base import Message, words
+from sottovoce.engine.protocols.base import Message
+from sottovoce.engine.tensors import words
 from sottovoce.kernels.cpu.bits import RADIX, leaf_rows
 
 PIPELINED_BITS = 32
@@ -26,6 +27,24 @@ def levels(compare_bits: int) -> list[int]:
         gates.append(2 * (k // 2) - 1)
         k = (k + 1) // 2
     return gates
+
+
+AND_INPUTS = 2
+
+
+def load(elements: int) -> list[Message]:
+    """Nothing."""
+    return []
+
+
+def linear(elements: int) -> list[Message]:
+    """Nothing: a product is exchanged with its truncation or re-sharing."""
+    return []
+
+
+def mul(elements: int) -> list[Message]:
+    """Nothing, as for `linear`."""
+    return []
 
 
 def reshare(elements: int) -> list[Message]:
@@ -49,9 +68,9 @@ def trunc(elements: int) -> list[Message]:
     ]
 
 
-def and_(bits: int, round: int = 1) -> list[Message]:
-    """3 bits per AND, 1 round."""
-    return [Message(round, role, (role - 1) % 3, 8 * words(bits)) for role in range(3)]
+def and_(bits: int, inputs: int = AND_INPUTS) -> list[Message]:
+    """3 bits per AND of two, 1 round."""
+    return [Message(1, role, (role - 1) % 3, 8 * words(bits)) for role in range(3)]
 
 
 def sign(elements: int, compare_bits: int, first: int = 1) -> list[Message]:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.engine.errors import FrameError
-from sottovoce.engine.prg import KEY_BYTES, Fill, KeyStream
+from sottovoce.engine.prg import KEY_BYTES, Fill
 from sottovoce.engine.program import Shape
-from sottovoce.engine.protocols.base import U64, AShare, BShare, Structural, size
+from sottovoce.engine.protocols.base import AShare, BShare, Structural
+from sottovoce.engine.protocols.seeds import expand_seed
+from sottovoce.engine.tensors import U64, pack_bits, size, unpack_bits
 
 PARTIES = 3
-INPUT_LABEL = "input share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +76,6 @@ class Rep3Product:
     frac_bits: int
 
 
-def pack_bits(bits: NDArray[Any]) -> U64:
-    """A tensor of 0/1, row-major -> packed words, zero padded."""
-    packed = np.packbits(bits.reshape(-1), bitorder="little")
-    out = np.zeros(-(-packed.size // 8) * 8, np.uint8)
-    out[: packed.size] = packed
-    return out.view("<u8")
-
-
-def unpack_bits(packed: U64, shape: Shape) -> NDArray[np.uint8]:
-    """Packed words -> a tensor of 0/1."""
-    return np.unpackbits(packed.view(np.uint8), count=size(shape), bitorder="little").reshape(shape)
-
-
 def split(values: NDArray[np.uint64], fill: Fill) -> tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]:
     """Share a tensor whose plaintext the caller owns. Returns for each party the bytes of its two slots.
 
@@ -118,11 +106,6 @@ def receive(rank: int, slots: Sequence[NDArray[np.uint8]], shape: Shape, frac_bi
         flat = raw.view("<u8") if index == 2 else expand_seed(raw.tobytes(), size(shape), fill)
         arrays.append(np.array(flat, np.uint64).reshape(shape))
     return Rep3AShare(arrays[0], arrays[1], frac_bits)
-
-
-def expand_seed(seed: bytes, elements: int, fill: Fill) -> U64:
-    """The tensor that a seed stands for."""
-    return KeyStream(seed, "chacha20", fill, INPUT_LABEL).draw(elements)[0]
 
 
 def join(parts: Sequence[U64]) -> U64:

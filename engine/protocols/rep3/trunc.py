@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.engine.protocols.base import U64, words
 from sottovoce.engine.protocols.rep3.roles import Roles, Tag
+from sottovoce.engine.tensors import U64, words
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sys
 import traceback
 
 from sottovoce import __version__
-from sottovoce.cli import certs, classify, demo, deploy, explain, models, party, profile, train
+from sottovoce.cli import certs, classify, dealer, demo, deploy, explain, models, party, prepare, profile, train
 from sottovoce.cli.bench import command as bench
 from sottovoce.cli.exits import MEANING, Exit, exit_for
 from sottovoce.cli.output import printable
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sottovoce {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in (demo, classify, explain, models, train, certs, party, deploy, bench, profile):
+    for command in (demo, classify, explain, models, train, certs, prepare, dealer, party, deploy, bench, profile):
         command.add(commands)
     return parser
 

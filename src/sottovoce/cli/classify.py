@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce import __version__
-from sottovoce.cli.connect import Subparsers, add_cluster_options, find_protocol, load_role, positive
+from sottovoce.cli.connect import (
+    Subparsers,
+    add_cluster_options,
+    add_protocol_options,
+    find_protocol,
+    load_role,
+    positive,
+)
 from sottovoce.cli.exits import MEANING, Exit
 from sottovoce.cli.model import MODEL_OPTIONS, add_model_options, load_graph, load_samples
 from sottovoce.cli.output import Narrator, Update, add_progress, count, error_json, write_json
@@ -77,8 +84,8 @@ def add(commands: Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="sound files; folders are searched")
-    parser.add_argument(
-        "--protocol", metavar="P", help="without --cluster: rep3 (default), or plain: fixed point in the clear"
+    add_protocol_options(
+        parser, default=None, text="without --cluster: rep3 (default), beaver2, or plain: fixed point in the clear"
     )
     parser.add_argument("--lanes", type=positive, metavar="N", help="without --cluster: sub-batches computed at once")
     parser.add_argument(
@@ -178,8 +185,8 @@ def _open_classifier(args: argparse.Namespace, narrator: Narrator) -> tuple[Clas
         if args.certs is not None or args.insecure_loopback:
             raise ConfigError("--certs, --insecure-loopback: expected --cluster with them")
         protocol = args.protocol or "rep3"
-        find_protocol(protocol)
-        warm_up_visibly(narrator, quiet=args.progress == "none")
+        if find_protocol(protocol) is not None:
+            warm_up_visibly(narrator, protocol, quiet=args.progress == "none")
         from sottovoce.serving.classifier import Classifier
 
         with feature_code_loading():
@@ -188,13 +195,16 @@ def _open_classifier(args: argparse.Namespace, narrator: Narrator) -> tuple[Clas
                 graph,
                 calibrate=load_samples(args.calibrated, graph),
                 protocol=protocol,
+                comparison=args.comparison or "auto",
+                network=args.network or "loopback",
                 scores=args.scores or args.top_k > 1,
                 batch_size=args.batch_size,
                 lanes=args.lanes or 1,
                 deadline_s=args.deadline,
             ).open()
-        return local, Setting(protocol, remote=False, plain_tcp=False)
-    for option in (*MODEL_OPTIONS, "protocol", "lanes"):
+        assert local.opened is not None
+        return local, Setting(local.opened.protocol, remote=False, plain_tcp=False)
+    for option in (*MODEL_OPTIONS, "protocol", "comparison", "network", "lanes"):
         if getattr(args, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')}: with --cluster the deployment decides it")
     cluster, tls = load_role(args, "client")

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.engine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sottovoce.engine.program import Program
     from sottovoce.engine.protocols.table import ProtocolRow
     from sottovoce.engine.transport.tls import TlsContexts
     from sottovoce.serving.cluster import Cluster
+    from sottovoce.serving.store import StoreAt
 
 DEADLINE_S = 60.0
+COMPARISONS = ("auto", "boolean", "fss")
+NETWORKS = ("loopback", "lan", "metro", "wan")
 
 
 def add_cluster_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -34,6 +38,45 @@ def add_cluster_options(parser: argparse.ArgumentParser, *, required: bool) -> N
         metavar="S",
         help="longest wait for a peer (default 60)",
     )
+
+
+def add_protocol_options(parser: argparse.ArgumentParser, *, default: str | None, text: str) -> None:
+    """--protocol, --comparison, --network."""
+    parser.add_argument("--protocol", default=default, metavar="P", help=text)
+    parser.add_argument(
+        "--comparison",
+        choices=COMPARISONS,
+        help="for beaver2: Boolean circuits, function secret sharing, or what is faster on --network (auto, default)",
+    )
+    parser.add_argument(
+        "--network", choices=NETWORKS, help="for --comparison auto: what connects the parties (default loopback)"
+    )
+
+
+def choose_protocol(args: argparse.Namespace, program: Program) -> ProtocolRow:
+    """What the protocol options come to for a program. Raises ConfigError."""
+    from sottovoce.serving.comparison import resolve
+
+    return resolve(args.protocol, args.comparison or "auto", program, args.network or "loopback")
+
+
+def add_store_options(parser: argparse.ArgumentParser, text: str) -> None:
+    """--store, --store-key."""
+    parser.add_argument("--store", type=Path, metavar="DIR", help=text)
+    parser.add_argument(
+        "--store-key",
+        type=Path,
+        metavar="FILE",
+        help="the store's key, made if it is not there; never inside a store (default ~/.config/sottovoce/store.key)",
+    )
+
+
+def load_store(args: argparse.Namespace) -> StoreAt:
+    """Where --store and --store-key say. Raises ConfigError."""
+    from sottovoce.engine.preprocessing.keyfile import default_key_path, load_or_create_key
+    from sottovoce.serving.store import StoreAt
+
+    return StoreAt(args.store.absolute(), load_or_create_key(args.store_key or default_key_path()))
 
 
 def load_role(args: argparse.Namespace, kind: str, rank: int | None = None) -> tuple[Cluster, TlsContexts | None]:

@@ -1,7 +1,8 @@
-"""`sottovoce demo`: Alice, Bob and three parties as five processes, from a sound file to a label.
+"""`sottovoce demo`: Alice, Bob and the computing parties as processes, from a sound file to a label.
 
 Every process gets its own certificate folder and the addresses of the parties. Bob's alone is told of the weights,
-Alice's alone of the recording; the parties' get neither.
+Alice's alone of the recording; the parties' get neither. What a protocol needs to have prepared is prepared first, with
+a dealer's process.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ import contextlib
 import json
 import queue
 import re
-import shlex
 import shutil
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce import __version__
-from sottovoce.cli.connect import Subparsers
+from sottovoce.cli.connect import Subparsers, add_protocol_options, choose_protocol, find_protocol
 from sottovoce.cli.exits import CommandError, Exit
 from sottovoce.cli.model import DEFAULT_MODEL, add_model_options, forward_model_options, load_graph
+from sottovoce.cli.next_steps import NUMBERS, next_steps
 from sottovoce.cli.output import (
     RANDOM,
     Narrator,
@@ -42,9 +42,12 @@ from sottovoce.serving.processes import Child, Children, interrupted_by_sigterm
 if TYPE_CHECKING:
     from rich.console import Console
 
-PARTIES = 3
+    from sottovoce.engine.program import Program
+    from sottovoce.engine.protocols.table import ProtocolRow
+
+KEY = "store.key"
 LIMIT_S = 120.0
-"""For the five processes together. Their own deadlines are shorter; this one is for what nobody foresaw."""
+"""For all processes together. Their own deadlines are shorter; this one is for what nobody foresaw."""
 DEADLINE_S = 60.0
 _POLL_S = 0.05
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
@@ -52,7 +55,7 @@ _PORT_TAKEN = "Address already in use"
 
 
 class DemoError(CommandError):
-    """One of the five processes failed, or took too long; lines: the last of its log."""
+    """One of the processes failed, or took too long; lines: the last of its log."""
 
     def __init__(self, text: str, status: Exit, lines: list[str]) -> None:
         super().__init__(text, status)
@@ -66,22 +69,27 @@ class DemoError(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run: Alice's JSON, each process's id, and how long the five took from start to label."""
+    """What came of a run: Alice's JSON, each process's id, and how long all took from start to label.
+
+    prepared: each party's JSON of `sottovoce prepare`, where the protocol needs it.
+    """
 
     classified: dict[str, Any]
     pids: dict[str, int]
     elapsed_s: float
+    prepared: list[dict[str, Any]] = field(default_factory=list)
 
 
 def add(commands: Subparsers) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "demo",
-        help="five processes classify a bundled clip",
-        description="Alice (a recording), Bob (a model) and three computing parties, as five processes with mutual "
-        "TLS 1.3 on this machine. Alice alone learns the label of the bundled clip.",
+        help="all roles as processes classify a bundled clip",
+        description="Alice (a recording), Bob (a model) and the computing parties, as five processes (rep3) or four "
+        "(beaver2) with mutual TLS 1.3 on this machine. Alice alone learns the label of the bundled clip.",
     )
     add_model_options(parser, positional=True, calibrated=False)
+    add_protocol_options(parser, default="rep3", text="rep3 (default) or beaver2")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--keep-logs", type=Path, metavar="DIR", help="keep each process's log there")
     parser.set_defaults(run=run)
@@ -89,11 +97,17 @@ def add(commands: Subparsers) -> None:
 
 @errors_as_json
 def run(args: argparse.Namespace) -> int:
-    """Warm up, run the five, report."""
+    """Warm up, run all, report."""
+    from sottovoce.models.compiler.compile import compile_graph
     from sottovoce.serving.checks import check_features
 
     console = stderr_console() if args.json else stdout_console()
-    check_features(load_graph(args))  # before five processes start for nothing
+    graph = load_graph(args)
+    check_features(graph)  # before processes start for nothing
+    if find_protocol(args.protocol) is None:
+        raise ConfigError("--protocol: plain needs no parties: `sottovoce classify --protocol plain`")
+    program = compile_graph(graph, outputs=("label",)).program
+    row = choose_protocol(args, program)
     if args.keep_logs is not None:
         try:
             args.keep_logs.mkdir(parents=True, exist_ok=True)
@@ -102,56 +116,64 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         with interrupted_by_sigterm():
-            compiled = warm_up_everything(Narrator())
+            compiled = warm_up_everything(Narrator(), row.name)
             warm_up_s = time.monotonic() - began
             if compiled:
                 console.print(f"compiled {compiled} kernels in {warm_up_s:.1f} s; from now on they come from disk\n")
             model = forward_model_options(args) or [DEFAULT_MODEL]
-            outcome = _run_with_free_ports(console, args.keep_logs, model)
+            outcome = _run_with_free_ports(console, args.keep_logs, model, program, row)
     except DemoError as error:
         for line in error.lines:
             console.print(f"    {line}", soft_wrap=True)
         raise
     if args.json:
-        seconds = {"warm_up_s": warm_up_s, "five_processes_s": outcome.elapsed_s}
+        seconds = {"warm_up_s": warm_up_s, "processes_s": outcome.elapsed_s}
         write_json(_as_json(outcome, compiled, seconds))
     else:
         _show(console, outcome)
     return Exit.OK
 
 
-def _run_with_free_ports(console: Console, keep_logs: Path | None, model: list[str]) -> Outcome:
+def _run_with_free_ports(
+    console: Console, keep_logs: Path | None, model: list[str], program: Program, row: ProtocolRow
+) -> Outcome:
     """Ports that are free now may be taken a moment later: then once more, with others."""
     try:
-        return _run_once(console, keep_logs, model)
+        return _run_once(console, keep_logs, model, program, row)
     except DemoError as error:
         if not error.port_taken:
             raise
         console.print("a port was taken meanwhile; once more with others")
-        return _run_once(console, keep_logs, model)
+        return _run_once(console, keep_logs, model, program, row)
 
 
-def _run_once(console: Console, keep_logs: Path | None, model: list[str]) -> Outcome:
+def _run_once(
+    console: Console, keep_logs: Path | None, model: list[str], program: Program, row: ProtocolRow
+) -> Outcome:
     from sottovoce.engine.transport.certificates import create_certificates, role_folder
     from sottovoce.engine.transport.tls import Identity
     from sottovoce.models.speech.demo_clip import demo_clip_path
     from sottovoce.serving.cluster import Cluster, free_addresses
 
-    roles = {f"P{rank}": Identity.party(rank) for rank in range(PARTIES)}
+    ranks = range(row.parties)
+    roles = {f"P{rank}": Identity.party(rank) for rank in ranks}
     roles |= {"Bob": Identity("owner", "bob"), "Alice": Identity("client", "alice")}
     with tempfile.TemporaryDirectory(prefix="sottovoce-demo-") as name:
         base = Path(name)
-        *_, authority = create_certificates(base / "certs", PARTIES, clients=["alice"], owners=["bob"])
+        *_, authority = create_certificates(base / "certs", row.parties, clients=["alice"], owners=["bob"])
         shutil.rmtree(authority)  # nobody needs to make another certificate
         cluster = base / "cluster.toml"
-        cluster.write_text(Cluster(free_addresses(PARTIES)).to_toml())
+        cluster.write_text(Cluster(free_addresses(row.parties), row.name).to_toml())
         logs = keep_logs or base / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        arguments = {f"P{rank}": ["party", str(rank), "--stop-at-eof"] for rank in range(PARTIES)}
+        prepared = _prepare(console, base, program, row) if row.preprocessing else []
+        arguments = {f"P{rank}": ["party", str(rank), "--stop-at-eof"] for rank in ranks}
+        for rank, made in enumerate(prepared):
+            arguments[f"P{rank}"] += ["--store", made["store"], "--store-key", str(base / KEY)]
         arguments["Bob"] = ["deploy", *model]
         arguments["Alice"] = ["classify", str(demo_clip_path()), "--json", "--progress", "lines"]
         common = ["--cluster", str(cluster), "--deadline", f"{DEADLINE_S:g}"]
-        _introduce(console)
+        _introduce(console, row)
         began = time.monotonic()
         with Children(logs) as children:
             for role, command in arguments.items():
@@ -164,7 +186,18 @@ def _run_once(console: Console, keep_logs: Path | None, model: list[str]) -> Out
             children.stop()  # the parties are servers: they would wait for the next request
             _drain(console, children)
             pids = {child.role: child.pid for child in children.all}
-        return Outcome(json.loads(alice.output), pids, elapsed_s)
+        return Outcome(json.loads(alice.output), pids, elapsed_s, prepared)
+
+
+def _prepare(console: Console, base: Path, program: Program, row: ProtocolRow) -> list[dict[str, Any]]:
+    """The offline phase for one clip, in processes of its own."""
+    from sottovoce.cli.prepare_here import prepare_here
+
+    made = prepare_here(program, row.name, 1, base / "stores", base / KEY)
+    sent = per_party([party["bytes_sent"] for party in made])
+    console.print(f"Offline: a dealer, which sees no data, prepares one clip for {row.name}.", style="bold")
+    console.print(f"  {milliseconds(max(party['elapsed_ms'] for party in made))}, {sent} bytes\n")
+    return made
 
 
 def _follow(console: Console, children: Children, end: float) -> Child:
@@ -197,11 +230,15 @@ def _failure(child: Child, text: str, status: Exit) -> DemoError:
     return DemoError(f"demo: {text}", status, lines)
 
 
-def _introduce(console: Console) -> None:
-    console.print("Five processes, mutual TLS 1.3 between them; each has its own key and nobody else's.", style="bold")
+def _introduce(console: Console, row: ProtocolRow) -> None:
+    number = NUMBERS[row.parties].capitalize()
+    console.print(
+        f"{number} processes, mutual TLS 1.3 between them; each has its own key and nobody else's.", style="bold"
+    )
     console.print("  Alice       has a recording, and alone opens the label")
     console.print("  Bob         has the weights of the model")
-    console.print("  P0 P1 P2    compute on shares: they get neither the recording nor a weight nor the label\n")
+    names = " ".join(f"P{rank}" for rank in range(row.parties))
+    console.print(f"  {names:11} compute on shares: they get neither the recording nor a weight nor the label\n")
 
 
 def _drain(console: Console, children: Children) -> None:
@@ -221,23 +258,27 @@ def _narrate(console: Console, role: str, line: str) -> None:
 
 
 def _show(console: Console, outcome: Outcome) -> None:
+    from sottovoce.engine.protocols.table import find
     from sottovoce.models.speech.demo_clip import DEMO_CLIP_NOTE
 
     result, cost = outcome.classified, outcome.classified["cost"]
+    row = find(result["protocol"])
     (clip,) = result["results"]
     label = clip["predictions"][0]["label"]
     console.print(f"\nAlice's label: {printable(label)}", style="bold")
     console.print(f"(The clip is {DEMO_CLIP_NOTE}.)\n", soft_wrap=True)
     times = [f"{name} {milliseconds(cost[f'{name}_ms'])}" for name in ("features", "sharing", "online", "opening")]
     lines = [
-        f"time      {'   '.join(times)}   (five processes, start to label: {outcome.elapsed_s:.1f} s)",
+        f"time      {'   '.join(times)}   "
+        f"({NUMBERS[row.parties]} processes, start to label: {outcome.elapsed_s:.1f} s)",
+        *_offline(cost),
         f"sent      {per_party(cost['bytes_sent'])} bytes to other parties",
         f"          input shares {cost['input_bytes']:,} bytes, answers {cost['output_bytes']:,} bytes",
         f"rounds    {cost['rounds']}",
         f"links     {'mutual TLS 1.3' if result['encrypted'] else 'INSECURE'}",
         f"protocol  {result['protocol']} ({result['security']}), program {result['program'][:16]}…",
         "",
-        *_next_steps(command_name()),
+        *next_steps(row),
     ]
     if result["random_weights"]:
         console.print(RANDOM, style="bold red")
@@ -245,29 +286,11 @@ def _show(console: Console, outcome: Outcome) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _next_steps(command: str) -> list[str]:
-    return [
-        "Your own recordings (WAV, FLAC, Ogg, MP3, …; files or folders):",
-        f"  {command} classify my.wav          all parties inside one process, for evaluation",
-        "With five processes, each with its own certificate folder, here (on five machines: certs --help, --host):",
-        f"  {command} certs deployment --cluster-file cluster.toml",
-        *(f"  {command} party {r} --cluster cluster.toml --certs deployment/party{r} &" for r in range(PARTIES)),
-        f"  {command} deploy paper --cluster cluster.toml --certs deployment/owner-bob",
-        f"  {command} classify my.wav --cluster cluster.toml --certs deployment/client-alice",
-        "  kill %1 %2 %3                                 ends the parties; `jobs` lists them",
-    ]
-
-
-def command_name() -> str:
-    """How this installation's command is called from the current folder."""
-    script = Path(sys.executable).with_name("sottovoce")
-    found = shutil.which("sottovoce")
-    if found is not None and Path(found).resolve() == script.resolve():
-        return "sottovoce"
-    if not script.is_file():
-        return f"{shlex.quote(sys.executable)} -m sottovoce"
-    here = Path.cwd()
-    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
+def _offline(cost: dict[str, Any]) -> list[str]:
+    if not cost["offline_bytes"]:
+        return []
+    took = "" if cost["offline_ms"] is None else f"{milliseconds(cost['offline_ms'])}, "
+    return [f"offline   {took}{per_party(cost['offline_bytes'])} bytes: prepared before, not in online"]
 
 
 def _as_json(outcome: Outcome, compiled: int, seconds: dict[str, float]) -> dict[str, Any]:
@@ -280,5 +303,6 @@ def _as_json(outcome: Outcome, compiled: int, seconds: dict[str, float]) -> dict
         "processes": outcome.pids,
         "compiled_kernels": compiled,
         **seconds,
+        "prepared": outcome.prepared,
         "classify": outcome.classified,
     }

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from sottovoce.engine.errors import InputError, ProtocolError, SecurityAbort, SottovoceError, TransportError
+from sottovoce.engine.errors import (
+    InputError,
+    PreprocessingError,
+    ProtocolError,
+    SecurityAbort,
+    SottovoceError,
+    TransportError,
+)
 
 
 class Exit(IntEnum):
@@ -22,7 +29,7 @@ class Exit(IntEnum):
 MEANING = """exit status:
   0    all is well
   1    at least one recording could not be used, any others were classified; `bench`: a row failed, or B is slower
-  2    wrong usage, configuration, certificates or model; a file or folder that cannot be made, read or written
+  2    wrong usage, configuration, certificates, model or preprocessed material; a file or folder that cannot be used
   3    a message could not be exchanged: a peer is down, late, not the expected one, or sent something malformed
   4    a protocol rule would have been broken, or a check against cheating failed
   70   an error inside sottovoce
@@ -46,6 +53,6 @@ def exit_for(error: SottovoceError) -> Exit:
         return Exit.TRANSPORT
     if isinstance(error, ProtocolError | SecurityAbort):
         return Exit.SECURITY
-    if isinstance(error, InputError | ValueError):  # ConfigError is a ValueError
+    if isinstance(error, InputError | PreprocessingError | ValueError):  # ConfigError is a ValueError
         return Exit.USAGE
     return Exit.INTERNAL

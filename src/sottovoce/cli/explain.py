@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce import __version__
-from sottovoce.cli.connect import Subparsers, find_protocol, positive
+from sottovoce.cli.connect import Subparsers, add_protocol_options, choose_protocol, find_protocol, positive
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.model import add_model_options, load_graph, load_samples
 from sottovoce.cli.output import (
@@ -25,7 +26,7 @@ from sottovoce.cli.output import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sottovoce.engine.program import Program, Step
+    from sottovoce.engine.program import OutputKind, Program, Step
     from sottovoce.engine.protocols.table import ProtocolRow
     from sottovoce.models.compiler.compile import Compiled, LayerReport
     from sottovoce.models.explain import Explanation, Row, StepCosts
@@ -48,7 +49,11 @@ def add(commands: Subparsers) -> None:
     )
     add_model_options(parser, positional=True)
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="clips per request (default 1)")
-    parser.add_argument("--protocol", default="rep3", metavar="P", help="default: rep3; plain has no messages")
+    add_protocol_options(parser, default="rep3", text="default: rep3; plain has no messages")
+    parser.add_argument("--scores", action="store_true", help="of a deployment with --scores: another public program")
+    parser.add_argument(
+        "--write-program", type=Path, metavar="FILE", help="write the public program there, for `sottovoce prepare`"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(run=run)
 
@@ -60,9 +65,13 @@ def run(args: argparse.Namespace) -> int:
     from sottovoce.models.compiler.compile import compile_graph
     from sottovoce.models.explain import explain
 
-    row = find_protocol(args.protocol)
+    find_protocol(args.protocol)
     graph = load_graph(args)
-    compiled = compile_graph(graph, calibrate=load_samples(args.calibrated, graph))
+    outputs: tuple[OutputKind, ...] = ("label", "scores") if args.scores else ("label",)
+    compiled = compile_graph(graph, outputs=outputs, calibrate=load_samples(args.calibrated, graph))
+    row = None if args.protocol == "plain" else choose_protocol(args, compiled.program)
+    if args.write_program is not None:
+        args.write_program.write_bytes(compiled.program.to_json())
     costs: StepCosts | None = None
     sent: dict[str, tuple[int, ...]] = {}
     if row is not None:
@@ -76,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
     explanation = explain(compiled, args.batch, costs)
     outside = None if row is None else client_bytes(compiled.program, row, args.batch)
     if args.json:
-        write_json(_as_json(explanation, compiled, args.protocol, sent, outside))
+        write_json(_as_json(explanation, compiled, row, sent, outside))
     else:
-        _show(explanation, compiled, sent, outside)
+        _show(explanation, compiled, row, sent, outside)
     return Exit.OK
 
 
@@ -94,8 +103,22 @@ def client_bytes(program: Program, row: ProtocolRow, batch: int) -> tuple[int, i
     return sharing, row.parties * (HEADER_BYTES + output_bytes(program, batch, "label"))
 
 
+def dealt_bytes(program: Program, row: ProtocolRow, batch: int) -> tuple[int, ...] | None:
+    """What a dealer sends each party for a batch, headers not included; None without preprocessing."""
+    from sottovoce.engine.cost import demand
+
+    if not row.preprocessing:
+        return None
+    layout = demand(program, row)
+    return 8 * layout.common * batch, 8 * (layout.derived + layout.common) * batch
+
+
 def _show(
-    explanation: Explanation, compiled: Compiled, sent: dict[str, tuple[int, ...]], outside: tuple[int, int] | None
+    explanation: Explanation,
+    compiled: Compiled,
+    row: ProtocolRow | None,
+    sent: dict[str, tuple[int, ...]],
+    outside: tuple[int, int] | None,
 ) -> None:
     console = stdout_console()
     program, total = compiled.program, explanation.total
@@ -114,6 +137,9 @@ def _show(
         parties = [sum(column) for column in zip(*sent.values(), strict=True)]
         facts.append(("to peers", f"{per_party(parties)} bytes"))
         facts.append(("besides", f"input sharing {outside[0]:,} bytes, label opening {outside[1]:,} bytes"))
+    if row is not None and (dealt := dealt_bytes(program, row, explanation.batch)) is not None:
+        facts.append(("protocol", f"{row.name} ({row.security})"))
+        facts.append(("offline", f"prepared ahead of time, from a dealer: {per_party(dealt)} bytes"))
     low, high = min(program.input_low), max(program.input_high)
     features = count(len(program.input_low), "feature")
     shared = f"{explanation.model_parameters:,} model parameters, shared as {total.secret_elements:,} ring elements"
@@ -178,7 +204,7 @@ def _number(value: int | None) -> str:
 def _as_json(
     explanation: Explanation,
     compiled: Compiled,
-    protocol: str,
+    row: ProtocolRow | None,
     sent: dict[str, tuple[int, ...]],
     outside: tuple[int, int] | None,
 ) -> dict[str, Any]:
@@ -187,7 +213,7 @@ def _as_json(
         "version": __version__,
         "model": explanation.model,
         "program": program.digest.hex(),
-        "protocol": protocol,
+        "protocol": "plain" if row is None else row.name,
         "batch": explanation.batch,
         "calibrated": explanation.calibrated,
         "random_weights": has_random_weights(program),
@@ -198,6 +224,7 @@ def _as_json(
         "total": _row_json(explanation.total, [sum(column) for column in zip(*sent.values(), strict=True)] or None),
         "input_sharing_bytes": None if outside is None else outside[0],
         "output_opening_bytes": None if outside is None else outside[1],
+        "dealt_bytes": None if row is None else dealt_bytes(program, row, explanation.batch),
     }
 
 

@@ -13,7 +13,14 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.cli.connect import Subparsers, add_cluster_options, load_role, positive
+from sottovoce.cli.connect import (
+    Subparsers,
+    add_cluster_options,
+    add_store_options,
+    load_role,
+    load_store,
+    positive,
+)
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import INSECURE, Narrator, add_progress, remark
 from sottovoce.cli.warm import warm_up_visibly
@@ -31,8 +38,11 @@ def add(commands: Subparsers) -> None:
         description="Run computing party RANK: it takes a model's shares from its owner, joins the other parties and "
         "answers clients until SIGTERM or Ctrl-C. It never holds a weight, a feature or a label.",
     )
-    parser.add_argument("rank", type=int, metavar="RANK", help="0, 1 or 2")
+    parser.add_argument("rank", type=int, metavar="RANK", help="from 0 on")
     add_cluster_options(parser, required=True)
+    add_store_options(
+        parser, "this party's preprocessed material (see `sottovoce prepare`), for protocols that need it"
+    )
     parser.add_argument("--requests", type=positive, metavar="N", help="stop after N requests")
     parser.add_argument(
         "--stop-at-eof", action="store_true", help="stop also when standard input ends (for whoever supervises it)"
@@ -48,32 +58,34 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
     cluster, tls = load_role(args, "party", args.rank)
+    store = None if args.store is None else load_store(args)
     tracer = _tracer(args)
     stop = threading.Event()
     if args.stop_at_eof:
-        threading.Thread(target=_stop_at_eof, args=(stop,), name="eof", daemon=True).start()
-    # Before it listens: no peer waits while this one compiles.
-    warm_up_visibly(Narrator(args.progress), always=True)
+        threading.Thread(target=stop_at_eof, args=(stop,), name="eof", daemon=True).start()
     from sottovoce.serving.party import PartyServer
 
-    if tls is None:
-        _log(INSECURE)
     server = PartyServer(
         args.rank,
         cluster,
         tls,
         insecure_loopback=args.insecure_loopback,
         deadline_s=args.deadline,
-        log=_log,
+        log=log_line,
         tracer=tracer,
+        store=store,
     )
-    with closing(tracer) if tracer is not None else nullcontext(), _stopped_by_signals(stop):
+    # Before it listens: no peer waits while this one compiles.
+    warm_up_visibly(Narrator(args.progress), cluster.protocol, always=True)
+    if tls is None:
+        log_line(INSECURE)
+    with closing(tracer) if tracer is not None else nullcontext(), stopped_by_signals(stop):
         try:
             server.serve(stop, max_requests=args.requests)
         except SottovoceError:
             if not stop.is_set():  # else whatever waited was told to stop waiting
                 raise
-        _log(f"P{args.rank} has stopped")
+        log_line(f"P{args.rank} has stopped")
     return Exit.OK
 
 
@@ -86,17 +98,18 @@ def _tracer(args: argparse.Namespace) -> Tracer | None:
 
     ranges = load_ranges() if args.nvtx else None
     try:
-        return Tracer(args.trace, ranges=ranges, log=_log)
+        return Tracer(args.trace, ranges=ranges, log=log_line)
     except OSError as error:
         raise ConfigError(f"--trace {args.trace}: {error.strerror}") from None
 
 
-def _log(text: str) -> None:
+def log_line(text: str) -> None:
+    """One line on standard error, with the time of day."""
     remark(f"{time.strftime('%H:%M:%S')} {text}")
 
 
 @contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     """SIGTERM and SIGINT set `stop`; the handlers that were there before come back."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -110,7 +123,8 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def _stop_at_eof(stop: threading.Event) -> None:
+def stop_at_eof(stop: threading.Event) -> None:
+    """Set `stop` when standard input ends."""
     # Not sys.stdin: a thread that waits in its buffer would hold the buffer's lock when Python exits.
     while os.read(sys.stdin.fileno(), 4096):
         pass

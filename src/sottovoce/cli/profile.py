@@ -90,13 +90,13 @@ def _measure(args: argparse.Namespace) -> Analysis:
     if find_protocol(args.protocol) is None:
         raise ConfigError("--protocol: expected one with parties, got 'plain', which has none")
     if args.nvtx:
-        load_ranges()  # here, not in three processes
+        load_ranges()  # here, not in each of the processes
     graph = load_graph(args)
     from sottovoce.bench.profiling.collect import Settings, profile_model
     from sottovoce.cli.bench.options import progress
     from sottovoce.serving.processes import interrupted_by_sigterm
 
-    warm_up_visibly(Narrator(args.progress))
+    warm_up_visibly(Narrator(args.progress), args.protocol)
     settings = Settings(
         protocol=args.protocol,
         batch=args.batch or 1,

@@ -67,6 +67,9 @@ def time_lines(cost: RequestCost, features_ms: float, *, remote: bool) -> list[s
     if remote:
         parts.append(f"opening {milliseconds(cost.opening_ms)}")
     lines = ["time      " + "   ".join(parts) + ("" if remote else "   (sharing and opening in online)")]
+    if cost.offline_bytes:
+        took = "not recorded" if cost.offline_ms is None else milliseconds(cost.offline_ms)
+        lines.append(f"offline   {took}, {per_party(cost.offline_bytes)} bytes: prepared before, not in online")
     if cost.rounds:
         lines.append(f"sent      {per_party(cost.bytes_sent)} bytes to other parties")
         if remote:

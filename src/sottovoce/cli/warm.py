@@ -15,36 +15,46 @@ LOAD = "from sottovoce.cli.warm import load_feature_code; load_feature_code()"
 WHY = "compiling the kernels for this processor (first use only: the machine code is kept on disk)"
 
 
-def warm_up_visibly(narrator: Narrator, *, always: bool = False, quiet: bool = False) -> int:
-    """Compile what is not on disk; returns the number of compiled functions.
+def warm_up_visibly(
+    narrator: Narrator, protocol: str, *, transfers: bool = False, always: bool = False, quiet: bool = False
+) -> int:
+    """Compile the protocol's kernels that are not on disk; returns the number of compiled functions.
 
-    always: also load what is on disk, so that no message waits for it. quiet: no remark that compilation begins.
+    transfers: also those of preprocessing by oblivious transfer. always: also load what is on disk, so that no message
+    waits for it. quiet: no remark that compilation begins.
     """
-    from sottovoce.kernels.catalog import CATALOG
     from sottovoce.kernels.warmup import is_warm, warm_up
 
-    warm = is_warm()
+    names = _kernels(protocol, transfers)
+    warm = is_warm(names)
     if warm and not always:
         return 0
     task = "loading kernels" if warm else "compiling kernels"
     if not warm and not quiet:
         remark(WHY)
-    with narrator.bars({task: len(CATALOG)}) as update:
-        return warm_up(lambda name, done, total: update(task, done))
+    with narrator.bars({task: len(names)}) as update:
+        return warm_up(lambda name, done, total: update(task, done), names)
 
 
-def warm_up_everything(narrator: Narrator) -> int:
-    """The kernels here and, on first use, librosa's compiled functions in a process beside it: both land on disk.
+def _kernels(protocol: str, transfers: bool = False) -> list[str]:
+    from sottovoce.engine.protocols.table import find
+    from sottovoce.kernels.catalog import TRANSFERS
+
+    return [kernel.name for kernel in (*find(protocol).kernels, *(TRANSFERS if transfers else ()))]
+
+
+def warm_up_everything(narrator: Narrator, protocol: str) -> int:
+    """The protocol's kernels here and, on first use, librosa's compiled functions in a process beside: both on disk.
 
     Returns the number of our functions that were compiled.
     """
     from sottovoce.kernels.warmup import is_warm
 
-    if is_warm():
+    if is_warm(_kernels(protocol)):
         return 0
     with subprocess.Popen([sys.executable, "-c", LOAD], stdin=subprocess.DEVNULL) as beside:
         try:
-            compiled = warm_up_visibly(narrator)
+            compiled = warm_up_visibly(narrator, protocol)
             remark("waiting for librosa, which compiles its own functions (first use only) ...")
             beside.wait(LIBROSA_S)
         except subprocess.TimeoutExpired:

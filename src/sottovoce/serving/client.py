@@ -25,7 +25,7 @@ from sottovoce.engine.transport.frame import clean_reason
 from sottovoce.engine.transport.tls import Identity, TlsContexts
 from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.connect import connect_parties
-from sottovoce.serving.cost import RequestCost, request_cost
+from sottovoce.serving.cost import OfflineCost, RequestCost, request_cost
 from sottovoce.serving.messages import CLASSIFY, MAX_CONTROL, MAX_MESSAGE, Answer, Offer, Request
 
 MAX_ANSWER = MAX_CONTROL + (128 << 10)
@@ -95,6 +95,7 @@ class RemoteCluster:
             input_bytes=sum(HEADER_BYTES + sum(s.nbytes for s in party) for party in slots),
             output_bytes=sum(HEADER_BYTES + part.data.nbytes for _, part in answers),
             encrypted=self.encrypted,
+            offline=_offline([answer for answer, _ in answers]) if self.row.preprocessing else None,
         )
         return result, cost
 
@@ -151,6 +152,15 @@ class RemoteCluster:
                 offers[0], rank=0, encrypted=True
             ):
                 raise HandshakeError(f"P{rank}: offer: it serves another program or session than P0")
+
+
+def _offline(answers: Sequence[Answer]) -> OfflineCost:
+    """The parties prepared at the same time: the longest counts."""
+    times = [answer.offline_ns for answer in answers]
+    known = [elapsed for elapsed in times if elapsed is not None]
+    return OfflineCost(
+        max(known) if len(known) == len(times) else None, tuple(answer.offline_bytes for answer in answers)
+    )
 
 
 class RequestRefused(TransportError):

@@ -23,13 +23,25 @@ class Measured(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OfflineCost:
+    """What the material of a batch cost before anybody asked for the batch. elapsed_ns: None: not recorded.
+
+    bytes_sent: by party: what was sent to it by a dealer, or by it to the other party.
+    """
+
+    elapsed_ns: int | None = None
+    bytes_sent: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RequestCost:
     """One request of `batch` clips. Times in ms as the client sees them; party figures by rank.
 
     online_ms: from sending the shares to holding all answers. party_ms, party_wait_ms: computing and, of that, waiting
     for peers. bytes_sent: each party's to its peers, headers included, TLS records not. input_bytes, output_bytes:
     between client and all parties. encrypted: False if anything went over plain TCP. calibrated: the ranges rest on
-    sample data, not on a proof.
+    sample data, not on a proof. offline_ms, offline_bytes: preprocessing of this batch, made before online_ms began;
+    None and empty where the protocol needs none; None where nobody recorded it.
     """
 
     batch: int
@@ -45,6 +57,8 @@ class RequestCost:
     output_bytes: int
     encrypted: bool
     calibrated: bool = False
+    offline_ms: float | None = None
+    offline_bytes: tuple[int, ...] = ()
 
 
 def request_cost(
@@ -57,8 +71,10 @@ def request_cost(
     input_bytes: int,
     output_bytes: int,
     encrypted: bool,
+    offline: OfflineCost | None = None,
 ) -> RequestCost:
     """Collect what all parties measured."""
+    prepared = offline or OfflineCost()
     return RequestCost(
         batch=batch,
         sharing_ms=sharing_ns / 1e6,
@@ -72,6 +88,8 @@ def request_cost(
         input_bytes=input_bytes,
         output_bytes=output_bytes,
         encrypted=encrypted,
+        offline_ms=None if prepared.elapsed_ns is None else prepared.elapsed_ns / 1e6,
+        offline_bytes=prepared.bytes_sent,
     )
 
 
@@ -95,4 +113,6 @@ def add_costs(costs: Sequence[RequestCost]) -> RequestCost:
         output_bytes=sum(c.output_bytes for c in costs),
         encrypted=all(c.encrypted for c in costs),
         calibrated=any(c.calibrated for c in costs),
+        offline_ms=None if any(c.offline_ms is None for c in costs) else sum(c.offline_ms or 0.0 for c in costs),
+        offline_bytes=tuple(int(v) for v in total([c.offline_bytes for c in costs])),
     )

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sottovoce.engine.errors import FrameError, PeerClosedError, SottovoceError, TransportError
 from sottovoce.engine.program import Program
-from sottovoce.engine.protocols.base import size
 from sottovoce.engine.protocols.table import ProtocolRow
 from sottovoce.engine.session import RunStats
+from sottovoce.engine.tensors import size
 from sottovoce.engine.transport.connection import Connection
 from sottovoce.serving.messages import MAX_CONTROL, MAX_INPUT_ELEMENTS, Answer, LayerCost, Offer, Request
 from sottovoce.serving.requests import REASON_CHARS, Pending, RequestBook
@@ -113,7 +113,7 @@ class ClientDesk:
         if error or pending.output is None or pending.stats is None:
             connection.send_message(Answer(request.request, error=error[:REASON_CHARS] or "no result"))
             return
-        connection.send_message(_measured(request, pending.stats))
+        connection.send_message(_measured(request, pending.stats, pending.offline))
         connection.send_arrays([pending.output.data])
 
     def _slot_bytes(self, connection: Connection, request: Request) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ class ClientDesk:
         return self._row.slot_bytes(rank, elements)
 
 
-def _measured(request: Request, stats: RunStats) -> Answer:
+def _measured(request: Request, stats: RunStats, offline: tuple[int, int] | None) -> Answer:
     layers: dict[str, LayerCost] = {}
     for span in stats.spans:
         old = layers.get(span.layer, LayerCost(span.layer, 0, 0, 0, 0))
@@ -149,5 +149,7 @@ def _measured(request: Request, stats: RunStats) -> Answer:
         bytes_sent=stats.bytes_sent,
         frames_sent=stats.frames_sent,
         rounds=stats.rounds,
+        offline_ns=None if offline is None else offline[0],
+        offline_bytes=0 if offline is None else offline[1],
         layers=tuple(layers.values()),
     )

@@ -24,18 +24,27 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
 class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Owner -> party, followed by one frame of slots per parameter tensor. session: fresh, the same for all parties."""
+    """Owner -> party, followed by one frame of slots per parameter tensor. session: fresh, the same for all parties.
+
+    weights: names the weights, to nobody but the owner, for protocols whose preprocessing is bound to them; see
+    `owner.weights_tag`.
+    """
 
     session: Id
     protocol: Annotated[str, msgspec.Meta(max_length=32)]
     lanes: Annotated[int, msgspec.Meta(ge=1, le=16)]
     program: Annotated[bytes, msgspec.Meta(max_length=MAX_JSON_BYTES)]
+    weights: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
 
 
 class Received(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Party -> owner: the shares are here."""
 
     digest: bytes
+
+
+class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Owner -> party: all parties hold their shares and can run the program; connect with each other."""
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +82,10 @@ class LayerCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Party -> client, followed by one frame with its part of the output unless `error` says why there is none."""
+    """Party -> client, followed by one frame with its part of the output unless `error` says why there is none.
+
+    offline_ns, offline_bytes: what it cost this party to prepare the batch's material; no time if it is not known.
+    """
 
     request: Id
     error: Reason = ""
@@ -82,6 +94,8 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes_sent: Count = 0
     frames_sent: Count = 0
     rounds: Count = 0
+    offline_ns: Count | None = None
+    offline_bytes: Count = 0
     layers: Annotated[tuple[LayerCost, ...], msgspec.Meta(max_length=512)] = ()
 
 

@@ -13,6 +13,7 @@ from sottovoce.models.compiler.compile import Compiled, compile_graph
 from sottovoce.models.load import load_model, sample_features
 from sottovoce.serving.client import RemoteCluster
 from sottovoce.serving.cluster import Cluster, load_cluster
+from sottovoce.serving.comparison import AUTO, resolve
 from sottovoce.serving.parameters import DEFAULT_MODEL, Parameters
 from sottovoce.serving.runner import InProcess, PlainRunner, Runner
 
@@ -22,10 +23,11 @@ OF_THE_MODEL = ("weights", "labels", "features", "input_low", "input_high", "cal
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open classifier. compiled: None with a cluster, whose model this process does not have."""
+    """An open classifier. compiled: None with a cluster, whose model this process does not have. protocol: its row."""
 
     runner: Runner
     compiled: Compiled | None
+    protocol: str
 
     @property
     def program(self) -> Program:
@@ -43,14 +45,16 @@ def open_runner(given: Parameters) -> Opened:
     if not isinstance(deadline, int | float) or not deadline > 0:
         raise ConfigError(f"deadline_s: expected a number of seconds above 0, got {deadline!r}")
     if given.cluster is not None:
-        return Opened(_connect(given, given.cluster), None)
+        remote = _connect(given, given.cluster)
+        return Opened(remote, None, remote.row.name)
     if given.certificates is not None or given.insecure_loopback:
         raise ConfigError("certificates, insecure_loopback: expected cluster= with them")
     compiled = _compile(given)
     if given.protocol == "plain":
-        return Opened(PlainRunner(compiled), compiled)
-    runner = InProcess(compiled, given.protocol, lanes=given.lanes, deadline_s=given.deadline_s)
-    return Opened(runner, compiled)
+        return Opened(PlainRunner(compiled), compiled, "plain")
+    row = resolve(given.protocol, given.comparison, compiled.program, given.network)
+    runner = InProcess(compiled, row.name, lanes=given.lanes, deadline_s=given.deadline_s)
+    return Opened(runner, compiled, row.name)
 
 
 def _compile(given: Parameters) -> Compiled:
@@ -67,10 +71,12 @@ def _compile(given: Parameters) -> Compiled:
     return compile_graph(graph, outputs=outputs, calibrate=samples)
 
 
-def _connect(given: Parameters, cluster: Cluster | str | os.PathLike[str]) -> Runner:
+def _connect(given: Parameters, cluster: Cluster | str | os.PathLike[str]) -> RemoteCluster:
     described = [name for name in OF_THE_MODEL if getattr(given, name) is not None]
     if not isinstance(given.model, str) or given.model != DEFAULT_MODEL:
         described.insert(0, "model")
+    if given.comparison != AUTO:
+        described.append("comparison")
     if described:
         raise ConfigError(f"{', '.join(described)}: with cluster= the model's owner decides it when deploying")
     where = cluster if isinstance(cluster, Cluster) else load_cluster(Path(cluster))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 import threading
 from collections.abc import Callable
@@ -10,12 +12,13 @@ from contextlib import ExitStack
 
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import HandshakeError
+from sottovoce.engine.prg import KEY_BYTES, derive
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.transport.tls import Identity, TlsContexts
 from sottovoce.models.compiler.compile import Compiled
 from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.connect import connect_parties
-from sottovoce.serving.messages import DEPLOY, MAX_CONTROL, Deploy, Ready, Received
+from sottovoce.serving.messages import DEPLOY, MAX_CONTROL, Deploy, Join, Ready, Received
 
 
 def deploy(
@@ -30,6 +33,8 @@ def deploy(
 ) -> None:
     """Send program and weight shares to every party; return when all are connected with each other and ready.
 
+    The parties connect only when all of them hold their shares: what is wrong at one of them leaves them as they were.
+
     owner: the name to claim without certificates. on_event: told one line per step. Raises TransportError that names
     the party at fault.
     """
@@ -37,7 +42,8 @@ def deploy(
     backend = CpuBackend()
     program = compiled.program
     say = on_event or (lambda text: None)
-    message = Deploy(secrets.token_bytes(16), cluster.protocol, cluster.lanes, program.to_json())
+    tag = weights_tag(compiled, b"" if tls is None else tls.root) if row.preprocessing else b""
+    message = Deploy(secrets.token_bytes(16), cluster.protocol, cluster.lanes, program.to_json(), tag)
     slots = {t.name: row.split(compiled.weights[t.name], backend.fill) for t in program.tensors}
     cancel = threading.Event()
     connections = connect_parties(
@@ -63,6 +69,7 @@ def deploy(
             say(f"P{rank} holds its shares of {program.parameters} secret numbers")
 
         def wait_ready(rank: int) -> None:
+            connections[rank].send_message(Join())
             connections[rank].deadline_s = 2 * deadline_s
             ready = connections[rank].recv_struct(Ready, MAX_CONTROL)
             if ready.rank != rank:
@@ -75,3 +82,17 @@ def deploy(
             cancel.set()
             raise
         say(f"{row.parties} parties are ready")
+
+
+def weights_tag(compiled: Compiled, root: bytes) -> bytes:
+    """Names a model's weights to its owner alone: HMAC-SHA256 over the program's digest and the encoded weights.
+
+    Parties bind masks of weights to it: the same masks over other weights would reveal the difference of the two. So
+    whoever deploys the same weights again gets on with what the parties have prepared. root: derived from the owner's
+    private key; without one (tests on loopback) every deployment has a tag of its own.
+    """
+    key = derive(root or secrets.token_bytes(KEY_BYTES), "weights tag")
+    mac = hmac.new(key, compiled.program.digest, hashlib.sha256)
+    for tensor in compiled.program.tensors:
+        mac.update(compiled.weights[tensor.name].astype("<u8", copy=False).tobytes())
+    return mac.digest()

@@ -16,6 +16,7 @@ from sottovoce.engine.transport.tls import TlsContexts
 from sottovoce.models.graph import Graph
 from sottovoce.models.load import ModelSource, Side, WeightsSource
 from sottovoce.serving.cluster import Cluster
+from sottovoce.serving.comparison import AUTO
 
 DEFAULT_MODEL = "paper"
 
@@ -38,6 +39,8 @@ class Parameters:
         input_high: Side | None = None,
         calibrate: ArrayLike | None = None,
         protocol: str = "rep3",
+        comparison: str = AUTO,
+        network: str = "loopback",
         cluster: Cluster | str | os.PathLike[str] | None = None,
         certificates: str | os.PathLike[str] | TlsContexts | None = None,
         insecure_loopback: bool = False,
@@ -55,6 +58,8 @@ class Parameters:
         self.input_high = input_high
         self.calibrate = calibrate
         self.protocol = protocol
+        self.comparison = comparison
+        self.network = network
         self.cluster = cluster
         self.certificates = certificates
         self.insecure_loopback = insecure_loopback

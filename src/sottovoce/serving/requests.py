@@ -32,7 +32,8 @@ Key = tuple[str, bytes]
 class Pending:
     """A request whose share is here. `done` is set once there is an output or an error.
 
-    slots: the share's bytes as they came; seeds are expanded only when the request is run.
+    slots: the share's bytes as they came; seeds are expanded only when the request is run. offline: ns and bytes that
+    its preprocessed material cost, where that is known.
     """
 
     client: str
@@ -44,6 +45,7 @@ class Pending:
     error: str = ""
     output: Output | None = field(default=None, repr=False)
     stats: RunStats | None = None
+    offline: tuple[int, int] | None = None
 
     @property
     def key(self) -> Key:

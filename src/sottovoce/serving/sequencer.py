@@ -31,13 +31,24 @@ _IDLE_EVERY: Final = 1 / 3
 
 
 class Sequencer:
-    """One party's part in the agreement, over lane 0 and never while a request runs."""
+    """One party's part in the agreement, over lane 0 and never while a request runs.
 
-    def __init__(self, transport: Transport, book: RequestBook, deadline_s: float, stopped: Callable[[], bool]) -> None:
+    refusal: why this party cannot run a request of so many clips now; empty if it can.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        book: RequestBook,
+        deadline_s: float,
+        stopped: Callable[[], bool],
+        refusal: Callable[[int], str] = lambda clips: "",
+    ) -> None:
         self._transport = transport
         self._book = book
         self._deadline_s = deadline_s
         self._stopped = stopped
+        self._refusal = refusal
         self._others = range(1, transport.parties)
 
     def next(self) -> Pending | None:
@@ -74,13 +85,14 @@ class Sequencer:
             if not same or reply.kind not in ("accept", "missing", "decline"):
                 raise FrameError(f"P0: request: expected an answer about the same request from P{peer}")
         kinds = {reply.kind for reply in replies.values()}
-        if kinds == {"accept"}:
+        own = self._refusal(request.batch)
+        if kinds == {"accept"} and not own:
             self._tell(msgspec.structs.replace(about, kind="go"))
             return True
         late = pending.age_s > self._deadline_s
-        if "decline" in kinds or late:
+        if own or "decline" in kinds or late:
             missing = f"the client did not send this party its share in {self._deadline_s:g} s"
-            reason = "; ".join(
+            reason = own or "; ".join(
                 f"P{peer}: {missing if reply.kind == 'missing' else clean_reason(reply.reason)}"
                 for peer, reply in replies.items()
                 if reply.kind != "accept"
@@ -126,7 +138,8 @@ class Sequencer:
             return "missing", ""
         if (pending.request.batch, pending.request.output) != (begin.batch, begin.output):
             return "decline", "the client asked this party for another batch or output than P0"
-        return "accept", ""
+        refusal = self._refusal(begin.batch)
+        return ("decline", refusal) if refusal else ("accept", "")
 
     def _tell(self, message: Control) -> None:
         for peer in self._others:

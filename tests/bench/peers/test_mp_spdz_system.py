@@ -15,7 +15,7 @@ from sottovoce.bench.peers.mp_spdz.party import Spent, read_labels, read_spent
 from sottovoce.bench.peers.mp_spdz.system import MpSpdz
 from sottovoce.bench.schema import LOOPBACK, NetworkUsed
 from sottovoce.bench.systems.base import Job
-from sottovoce.bench.systems.worker import WorkerFailed
+from sottovoce.bench.systems.process import WorkerFailed
 from sottovoce.engine.errors import ConfigError
 from sottovoce.models.evaluate import evaluate
 from sottovoce.models.graph import Conv1d, Dense, Graph, MaxPool, Relu, Reshape
@@ -236,7 +236,7 @@ def test_a_party_that_dies_or_freezes_ends_the_run(
     tmp_path: Path, scratch: Path, mishap: str, limit_s: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "DEADLINE_S", limit_s)
-    monkeypatch.setattr("sottovoce.bench.peers.mp_spdz.party.STOP_S", 0.1)
+    monkeypatch.setattr("sottovoce.bench.systems.process.STOP_S", 0.1)
     build = fake_build(tmp_path / "mishap", mishap)
     with MpSpdz("replicated-ring", build).start(job(scratch, 1)) as running:
         with pytest.raises(WorkerFailed, match=said):

@@ -6,8 +6,6 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-import msgspec
-
 from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import errors_as_json, stdout_console, write_json
@@ -48,6 +46,8 @@ def add(words: Subparsers) -> None:
 @errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Compare and show."""
+    import msgspec
+
     from sottovoce.bench.comparison.commits import compare_commits
     from sottovoce.bench.comparison.compare import compare
     from sottovoce.bench.comparison.table import render

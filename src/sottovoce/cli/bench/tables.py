@@ -17,6 +17,9 @@ CAPTION = (
     "means over the parties. MB: sent by a party, mean. memory: peak of the largest party. agree: labels equal to "
     "those of the network in the clear."
 )
+CAPTION_AHEAD = (
+    "offline: preprocessing of the batch, by a dealer, done before online begins; MB to and from both parties together."
+)
 
 
 def show_rows(results: Results) -> None:
@@ -37,17 +40,32 @@ def show_rows(results: Results) -> None:
     if rows:
         console.print("   ".join(f"{name} {get(rows[0])}" for name, get in named if name in same), soft_wrap=True)
     columns = [(name, get) for name, get in named if name not in same]
-    figures = ("online", "per clip", "clips/s", "compute", "wait", "MB", "rounds", "memory", "agree")
+    ahead = any(row.preprocessing for row in rows)
+    figures = (
+        *(("offline",) if ahead else ()),
+        "online",
+        "per clip",
+        "clips/s",
+        "compute",
+        "wait",
+        "MB",
+        "rounds",
+        "memory",
+        "agree",
+    )
     table = make_table([name for name, _ in columns], figures)
     for row in rows:
         if row.status == "measured":
-            table.add_row(*(get(row) for _, get in columns), *_figures(row))
+            before = (_offline(row),) if ahead else ()
+            table.add_row(*(get(row) for _, get in columns), *before, *_figures(row))
         else:
             table.add_row(*(get(row) for _, get in columns), row.status)
     console.print(table)
     for text in dict.fromkeys(f"{r.system} {r.protocol}: {r.status}: {r.reason}" for r in rows if r.reason):
         console.print(textwrap.fill(printable(text), TEXT_WIDTH), soft_wrap=True)
     console.print(textwrap.fill(CAPTION, TEXT_WIDTH), style="dim", soft_wrap=True)
+    if ahead:
+        console.print(textwrap.fill(CAPTION_AHEAD, TEXT_WIDTH), style="dim", soft_wrap=True)
     ours_plain = any(row.system == "sottovoce" and not row.encrypted for row in rows)
     if ours_plain:
         console.print(INSECURE, style="bold red", soft_wrap=True)
@@ -85,6 +103,17 @@ def network_name(used: NetworkUsed) -> str:
         return used.name
     measured = f"{used.measured_rtt_ms.median:.2g} ms, {used.measured_mbit_s.median:,.0f} Mbit/s measured"
     return f"{used.name} ({used.method}: {measured})"
+
+
+def _offline(row: Row) -> str:
+    """Time and bytes of the batch's preprocessing."""
+
+    if not row.preprocessing:
+        return "none"
+    if row.offline_ms is None:
+        return "-"
+    sent = f", {sum(row.offline_bytes) / 1e6:.3g} MB" if row.offline_bytes else ""
+    return f"{milliseconds(row.offline_ms.median)}{sent}"
 
 
 def _figures(row: Row) -> Sequence[str]:

@@ -1,0 +1,226 @@
+"""One party's side of making material ahead of time: it agrees with the other party, and fills its store.
+
+Where the material comes from is a `Source`: a dealer (here) or oblivious transfer (`prepare_ot.py`).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from sottovoce.engine.cost import demand
+from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.preprocessing.index import INDEX_FILE
+from sottovoce.engine.preprocessing.items import Layout
+from sottovoce.engine.preprocessing.segment import Source as SourceName
+from sottovoce.engine.preprocessing.store import Store, StoreIdentity
+from sottovoce.engine.prg import KEY_BYTES
+from sottovoce.engine.program import Program
+from sottovoce.engine.protocols.table import ProtocolRow
+from sottovoce.engine.tensors import U64
+from sottovoce.engine.transport.mesh import connect_role
+from sottovoce.engine.transport.tls import Address, Identity, TlsContexts
+from sottovoce.serving.ledger import SegmentCost, record
+from sottovoce.serving.standing import MAX_ORDER, PREPARE, Order, Plan, Standing, chunks, join_standings, segment_clips
+from sottovoce.serving.store import StoreAt
+
+Progress = Callable[[int], None]
+"""progress(done): clips that this party has of those to be made."""
+
+
+class Source(ABC):
+    """Where one party's material comes from, connected. A context manager."""
+
+    name: SourceName
+
+    @abstractmethod
+    def exchange(self, mine: Standing) -> Standing:
+        """The other party's standing for one's own."""
+
+    @abstractmethod
+    def derived_words(self, layout: Layout) -> int:
+        """Words of a clip that this party must store, besides the common ones."""
+
+    @abstractmethod
+    def segment(
+        self, layout: Layout, start: int, clips: int, seed: bytes, mask_seed: bytes, progress: Progress
+    ) -> Iterator[tuple[U64 | None, U64 | None]]:
+        """The material of the clips from `start` on, k at a time: derived (k, words) and common (k, words).
+
+        progress: told how many of these clips are made.
+        """
+
+    @property
+    @abstractmethod
+    def bytes_sent(self) -> int:
+        """What counts as sent so far: by the dealer to this party, or by this party to the other."""
+
+    @abstractmethod
+    def close(self, reason: str = "") -> None:
+        """Give the connection back; the other side is told the reason. Idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.close("" if kind is None else f"the other party stopped: {kind.__name__}")
+
+
+class FromDealer(Source):
+    """A connection to the dealer, which waits for the other party's."""
+
+    name: SourceName = "dealer"
+
+    def __init__(
+        self,
+        address: Address,
+        rank: int,
+        program: Program,
+        row: ProtocolRow,
+        tls: TlsContexts | None,
+        *,
+        deadline_s: float,
+        insecure_loopback: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        self._rank = rank
+        self._program = program
+        self._row = row
+        self._connection = connect_role(
+            address,
+            party=None,
+            tls=tls,
+            role=Identity.party(rank),
+            detail=PREPARE,
+            deadline_s=deadline_s,
+            insecure_loopback=insecure_loopback,
+            cancel=cancel,
+        )
+        self._connection.deadline_s = deadline_s
+
+    def exchange(self, mine: Standing) -> Standing:
+        """See Source. The dealer waits for the other party for as long as its own deadline says."""
+        connection, usual = self._connection, self._connection.deadline_s
+        connection.send_message(Plan(self._program.to_json(), self._row.name, mine))
+        connection.deadline_s = 2 * usual
+        theirs = connection.recv_struct(Standing, MAX_ORDER)
+        connection.deadline_s = usual
+        return theirs
+
+    def derived_words(self, layout: Layout) -> int:
+        """P_0's come from its seed."""
+        return layout.derived if self._rank == 1 else 0
+
+    def segment(
+        self, layout: Layout, start: int, clips: int, seed: bytes, mask_seed: bytes, progress: Progress
+    ) -> Iterator[tuple[U64 | None, U64 | None]]:
+        """See Source."""
+        self._connection.send_message(Order(start, clips, seed, mask_seed))
+        widths = (self.derived_words(layout), layout.common)
+        for chunk in chunks(layout, start, clips):
+            derived, common = (np.empty((len(chunk), width), np.uint64) if width else None for width in widths)
+            self._connection.recv_arrays([part for part in (derived, common) if part is not None])
+            progress(chunk.stop - start)
+            yield derived, common
+
+    @property
+    def bytes_sent(self) -> int:
+        """By the dealer, headers included."""
+        return sum(self._connection.counters.bytes_received.values())
+
+    def close(self, reason: str = "") -> None:
+        """See Source."""
+        self._connection.close(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a call of `prepare` made. start, end: of the new clips. stored_bytes: on the disk."""
+
+    source: SourceName
+    start: int
+    end: int
+    left: int
+    elapsed_s: float
+    bytes_sent: int
+    stored_bytes: int
+
+
+def prepare(
+    program: Program,
+    row: ProtocolRow,
+    rank: int,
+    clips: int,
+    source: Source,
+    at: StoreAt,
+    progress: Progress = lambda done: None,
+    kept: Progress = lambda done: None,
+) -> Prepared:
+    """Add the material of so many clips to this party's store, which is made if need be; the other party does the same.
+
+    It is added segment by segment: what is complete stays, whatever happens then; `kept` is told how many clips that
+    are. Raises PreprocessingError, TransportError.
+    """
+    check_protocol(row, source.name)
+    layout, identity = demand(program, row), StoreIdentity(program.digest, row.name, rank)
+    with ExitStack() as stack:
+        old = None
+        if (at.folder / INDEX_FILE).exists():
+            old = stack.enter_context(Store.open(at.folder, key=at.key, identity=identity))
+        mine = Standing(clips, secrets.token_bytes(16))
+        if old is not None:
+            mine = Standing(clips, mine.nonce, old.pair, old.position, old.end)
+        theirs = source.exchange(mine)
+        pair = join_standings(rank, mine, theirs)
+        store = old or stack.enter_context(Store.create(at.folder, key=at.key, identity=identity, pair=pair))
+        if theirs.pair:
+            store.align(theirs.position, theirs.end)
+        began, first, stored = time.monotonic(), store.end, 0
+        while (done := store.end - first) < clips:
+            stored += _add(store, layout, min(segment_clips(layout), clips - done), source, at.folder, done, progress)
+            kept(store.end - first)
+        return Prepared(
+            source.name,
+            first,
+            store.end,
+            store.end - store.position,
+            time.monotonic() - began,
+            source.bytes_sent,
+            stored,
+        )
+
+
+def check_protocol(row: ProtocolRow, source: SourceName) -> None:
+    """Whether there is something to prepare, and this source can. Raises ConfigError."""
+    if not row.preprocessing:
+        raise ConfigError(f"prepare: {row.name} needs no preprocessing; expected beaver2 or beaver2-fss")
+    if source == "ot" and row.name == "beaver2-fss":
+        raise ConfigError(
+            "prepare: the keys of beaver2-fss come from a dealer only: --source dealer, or the protocol beaver2"
+        )
+
+
+def _add(
+    store: Store, layout: Layout, clips: int, source: Source, folder: Path, before: int, progress: Progress
+) -> int:
+    """One segment; returns its bytes on the disk."""
+    start, sent, began = store.end, source.bytes_sent, time.perf_counter_ns()
+    seed, words = secrets.token_bytes(KEY_BYTES), source.derived_words(layout)
+    with store.add(start, clips, seed, source=source.name, derived_words=words, common_words=layout.common) as writer:
+        made = source.segment(
+            layout, start, clips, seed, store.mask_seed, progress=lambda done: progress(before + done)
+        )
+        for derived, common in made:
+            if derived is not None or common is not None:
+                writer.write(derived, common)
+    record(folder, SegmentCost(start, clips, time.perf_counter_ns() - began, source.bytes_sent - sent))
+    return store.segments[-1].file_bytes
