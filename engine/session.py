@@ -117,10 +117,16 @@ class Session:
     """One program at one computing party, with its weight shares loaded, on one or more lanes.
 
     Where the protocol needs preprocessing the parties talk to each other while this is made: all must make it at once.
+    weights: the tag of the weights, which the source's masks then belong to.
     """
 
     def __init__(
-        self, row: ProtocolRow, lanes: Sequence[Party], program: Program, tensors: Mapping[str, AShare]
+        self,
+        row: ProtocolRow,
+        lanes: Sequence[Party],
+        program: Program,
+        tensors: Mapping[str, AShare],
+        weights: bytes | None = None,
     ) -> None:
         self.row = row
         self.lanes = tuple(lanes)
@@ -128,6 +134,8 @@ class Session:
         self.preprocessing = self.lanes[0].preprocessing
         if self.preprocessing is not None:
             agree(self.lanes[0].transport, self.preprocessing)
+            if weights is not None:
+                self.preprocessing.claim(weights)  # before W - B is opened
         loader = row.make(self.lanes[0], 0)
         self._weights = {step.name: loader.load(step, tensors) for step in linear_steps(program)}
 
@@ -201,7 +209,7 @@ class Session:
         def span(layer: str) -> AbstractContextManager[None]:
             return lane.profile.span(layer, lane.transport.counters)
 
-        return self.row.export(execute(protocol, self.program, self._weights, part, output, span))
+        return self.row.export(protocol.refresh(execute(protocol, self.program, self._weights, part, output, span)))
 
 
 def share_input(row: ProtocolRow, encoded: NDArray[np.uint64], fill: Fill) -> Sequence[Sequence[NDArray[np.uint8]]]:

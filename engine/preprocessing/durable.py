@@ -10,6 +10,8 @@ from pathlib import Path
 from sottovoce.engine.errors import PreprocessingError
 
 PRIVATE = 0o600
+PRIVATE_FOLDER = 0o700
+SHOWN_CHARS = 200
 
 
 def sync_folder(folder: Path) -> None:
@@ -32,6 +34,17 @@ def write_new(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def make_private(folder: Path) -> None:
+    """Let nobody else into a folder, whoever made it."""
+    folder.chmod(PRIVATE_FOLDER)
+
+
+def printable(text: str) -> str:
+    """What a file says, for an error text: printable ASCII of bounded length, whoever wrote it."""
+    plain = "".join(char if " " <= char <= "~" else "?" for char in text[: SHOWN_CHARS + 1])
+    return plain if len(plain) <= SHOWN_CHARS else f"{plain[: SHOWN_CHARS - 3]}..."
 
 
 @contextmanager

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sottovoce.engine.preprocessing.items import Part
+from sottovoce.engine.preprocessing.items import CIPHER, Part
 from sottovoce.engine.prg import Fill, derive
 from sottovoce.engine.program import Linear
 from sottovoce.engine.tensors import U64, size
-
-CIPHER = "aes128ctr"
-"""Dealer, stores and both parties depend on it: another cipher is another format."""
 
 
 def words_of(part: Part, seed: bytes, clips: range, words: int, fill: Fill) -> U64:

@@ -9,7 +9,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from sottovoce.engine.errors import PreprocessingError
-from sottovoce.engine.preprocessing.durable import PRIVATE
+from sottovoce.engine.preprocessing.durable import PRIVATE, printable
 from sottovoce.engine.preprocessing.index import INDEX_FILES
 from sottovoce.engine.preprocessing.segment import ID_BYTES, SUFFIX
 
@@ -28,11 +28,10 @@ class FolderLock:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            holder = os.pread(self._handle, 20, 0).strip()
             os.close(self._handle)
-            raise PreprocessingError(
-                f"{where}: expected to be its only user, got one that process {holder} has open"
-            ) from None
+            who = f"process {holder.decode()}" if holder.isdigit() else "another process"
+            raise PreprocessingError(f"{where}: expected to be its only user, got one that {who} has open") from None
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
 
@@ -43,12 +42,15 @@ class FolderLock:
 
 def check_names(folder: Path, where: str) -> None:
     """Raise PreprocessingError if anything else lies here: a key must not, above all."""
+    if not folder.is_dir():
+        raise PreprocessingError(f"{where}: expected a folder, got a file")
     foreign = sorted(name for name in os.listdir(folder) if name not in _OWN_NAMES)
     if (folder / SEGMENTS).is_dir():
         foreign += sorted(name for name in os.listdir(folder / SEGMENTS) if not _SEGMENT_NAME.fullmatch(name))
     if foreign:
+        name = printable(repr(foreign[0]))
         raise PreprocessingError(
-            f"{where}: expected a store's own files only, got {foreign[0]!r}; keep it elsewhere, a key above all"
+            f"{where}: expected a store's own files only, got {name}; keep it elsewhere, a key above all"
         )
 
 

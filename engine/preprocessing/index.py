@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sottovoce.engine.errors import PreprocessingError
-from sottovoce.engine.preprocessing.durable import create, write_new
+from sottovoce.engine.preprocessing.durable import create, printable, write_new
 
 INDEX_FILE = "index.sqlite"
 WITNESS_FILE = "witness"
@@ -27,8 +27,9 @@ _SCHEMA = (
 )
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # before WAL: no shared memory file is needed then
-    "journal_mode = WAL",
     "synchronous = FULL",
+    "fullfsync = ON",  # macOS: fsync alone does not wait for the disk
+    "checkpoint_fullfsync = ON",
     "secure_delete = ON",
     "trusted_schema = OFF",
 )
@@ -38,16 +39,25 @@ Row = tuple[int, bytes]
 
 
 class Index:
-    """header: in the clear; secrets, state and each segment's row are sealed by the caller."""
+    """header: in the clear; secrets, state and each segment's row are sealed by the caller.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / INDEX_FILE
+    where: stands in front of error texts.
+    """
+
+    def __init__(self, folder: Path, where: str) -> None:
+        self._where = where
         with self._errors("open"):
             # Several threads may use it: a store lets them in one at a time.
-            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(folder / INDEX_FILE, isolation_level=None, check_same_thread=False)
             try:
                 for pragma in _PRAGMAS:
                     self._db.execute(f"PRAGMA {pragma}")
+                (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+                if mode != "wal":
+                    raise PreprocessingError(
+                        f"{where}: the index: expected a write-ahead log, got journal mode {mode!r}; "
+                        "a store must lie on a local file system"
+                    )
                 self._schema = [sql for (sql,) in self._db.execute("SELECT sql FROM sqlite_master ORDER BY rowid")]
             except BaseException:
                 self._db.close()
@@ -69,13 +79,13 @@ class Index:
         """header, secrets, state, and the segments in order."""
         # The exact tables and nothing else: a trigger would run as part of a commit.
         if tuple(self._schema) != _SCHEMA:
-            raise PreprocessingError(f"store {self._path.parent}: expected the tables of a store in {self._path.name}")
+            raise PreprocessingError(f"{self._where}: expected the tables of a store in {INDEX_FILE}")
         with self._errors("read"):
             values = self._db.execute("SELECT header, secrets, state FROM store").fetchall()
             rows = self._db.execute("SELECT start, sealed FROM segment ORDER BY start").fetchall()
         blobs = [blob for value in values for blob in value] + [blob for _, blob in rows]
         if len(values) != 1 or not all(isinstance(blob, bytes) for blob in blobs):
-            raise PreprocessingError(f"store {self._path.parent}: the index is damaged: a value has the wrong type")
+            raise PreprocessingError(f"{self._where}: the index is damaged: a value has the wrong type")
         header, secrets, state = values[0]
         return header, secrets, state, rows
 
@@ -108,17 +118,17 @@ class Index:
         try:
             yield
         except sqlite3.Error as error:
-            raise PreprocessingError(f"store {self._path.parent}: {operation} the index: {error}") from None
+            raise PreprocessingError(f"{self._where}: {operation} the index: {printable(str(error))}") from None
 
 
 class Witness:
     """The number of the last change, sealed by the caller. One size, within a sector: never half written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, where: str) -> None:
         try:
             self._handle = os.open(folder / WITNESS_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise PreprocessingError(f"store {folder}: expected a file {WITNESS_FILE!r}, got none") from None
+            raise PreprocessingError(f"{where}: expected a file {WITNESS_FILE!r}, got none") from None
 
     @staticmethod
     def create(folder: Path, content: bytes) -> None:

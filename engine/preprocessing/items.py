@@ -12,6 +12,7 @@ it from oblivious transfer. Words are added mod 2^64, halves mod 2^32, bits by X
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,10 @@ from numpy.typing import NDArray
 from sottovoce.engine.tensors import U64, words
 
 Part = Literal["own", "derived", "common"]
+FORMAT = 1
+"""Of items: a change of what one means is another format."""
+CIPHER = "aes128ctr"
+"""Of the words that seeds stand for. Dealer, stores and both parties depend on it: another cipher is another format."""
 Fields = Mapping[str, NDArray[Any]]
 
 
@@ -114,6 +119,12 @@ class Layout:
         self.own = sum(i.words("own") for i in self.items)
         self.derived = sum(i.words("derived") for i in self.items)
         self.common = sum(i.words("common") for i in self.items)
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that name the items with all their sizes and the stream that own words come from: the format."""
+        text = f"{FORMAT} {CIPHER} {[(item, item.fields) for item in self.items]!r}"
+        return hashlib.sha256(text.encode()).digest()
 
     def split(self, part: Part, flat: U64) -> Iterator[dict[str, NDArray[Any]]]:
         """Each item's fields of one part, of all clips, bits not cut. flat: (clips, words of the part)."""

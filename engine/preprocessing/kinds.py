@@ -166,6 +166,10 @@ class Ands(Scaled):
 
     inputs: int = 2
 
+    def __post_init__(self) -> None:
+        if not 2 <= self.inputs <= MAX_AND_INPUTS:
+            raise ProtocolError(f"preprocessing: AND: expected 2 to {MAX_AND_INPUTS} inputs, got {self.inputs}")
+
     @property
     def fields(self) -> tuple[Field, ...]:
         """mask and products."""

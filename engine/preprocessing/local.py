@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 
-from sottovoce.engine.errors import MaskReuseError, PreprocessingError
+from sottovoce.engine.errors import MaskReuseError, PreprocessingError, ProtocolError
 from sottovoce.engine.preprocessing.base import Material, Preprocessing, Reserved
 from sottovoce.engine.preprocessing.dealer import deal, weight_masks
 from sottovoce.engine.preprocessing.expand import mask_words, words_of
@@ -122,6 +122,8 @@ class _LocalReserved(Reserved):
 
     def part(self, start: int, stop: int) -> Material:
         """The material of the clips start … stop - 1, once."""
+        if not 0 <= start < stop:
+            raise ProtocolError(f"party {self._rank}: preprocessing: expected clips, got {start} to {stop}")
         wanted = range(self._first + start, self._first + stop)
         if not self._left.issuperset(wanted):
             raise MaskReuseError(f"party {self._rank}: preprocessing: clips {start} to {stop - 1} were taken before")

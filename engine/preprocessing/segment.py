@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from sottovoce.engine.errors import PreprocessingError, ProtocolError
+from sottovoce.engine.errors import MaskReuseError, PreprocessingError, ProtocolError
 from sottovoce.engine.preprocessing.durable import create, os_errors, sync_folder
 from sottovoce.engine.preprocessing.seal import TAG_BYTES, nonce
 from sottovoce.engine.tensors import U64
@@ -76,16 +77,6 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """One clip's material: (derived_words,) and (common_words,), None where the segment has none of them."""
-
-    index: int
-    seed: bytes = field(repr=False)
-    derived: U64 | None = field(repr=False)
-    common: U64 | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class SegmentFile:
     """A segment's file. context: what the whole store is bound to. where: stands in front of error texts."""
 
@@ -109,8 +100,11 @@ class SegmentFile:
         if got != f"{self.segment.file_bytes:,} bytes":
             raise PreprocessingError(f"{self.where}: expected {self.segment.file_bytes:,} bytes, got {got}")
 
-    def read(self, clips: range) -> list[Taken]:
-        """The material of some of its clips. Raises PreprocessingError, naming segment and clip."""
+    def read(self, clips: range) -> tuple[U64, U64]:
+        """Derived (k, derived_words) and common (k, common_words) of some of its clips, authenticated.
+
+        Raises PreprocessingError, naming segment and clip.
+        """
         segment = self.segment
         derived = np.empty((len(clips), segment.derived_words), np.uint64)
         common = np.empty((len(clips), segment.common_words), np.uint64)
@@ -119,15 +113,7 @@ class SegmentFile:
                 words = np.frombuffer(plain, "<u8")
                 derived[row] = words[: segment.derived_words]
                 common[row] = words[segment.derived_words :]
-        return [
-            Taken(
-                index=index,
-                seed=segment.seed,
-                derived=derived[row] if segment.derived_words else None,
-                common=common[row] if segment.common_words else None,
-            )
-            for row, index in enumerate(clips)
-        ]
+        return derived, common
 
     def _records(self, clips: range) -> Iterator[bytes]:
         size = self.segment.record_bytes
@@ -143,6 +129,50 @@ class SegmentFile:
                     raise PreprocessingError(
                         f"{self.where}: the record of clip {index} is damaged or not its own; it counts as used"
                     ) from None
+
+
+class Taken:
+    """Consecutive clips of one segment that were marked as used; their records are read when they are asked for.
+
+    The store keeps the file until `done`. Threads may ask for different clips at the same time.
+    """
+
+    def __init__(self, file: SegmentFile, clips: range) -> None:
+        self.clips = clips
+        self._file = file
+        self._left = set(clips)
+        self._reading = 0
+        self._mutex = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Taken({self._file.segment}, {self.clips})"
+
+    @property
+    def segment(self) -> Segment:
+        """Whose clips they are."""
+        return self._file.segment
+
+    @property
+    def done(self) -> bool:
+        """Every clip was read."""
+        with self._mutex:
+            return not self._left and not self._reading
+
+    def read(self, clips: range) -> tuple[U64, U64]:
+        """Derived (k, derived_words) and common (k, common_words) of some of them, each clip once.
+
+        Raises MaskReuseError; PreprocessingError for a damaged record, which does not come again either.
+        """
+        with self._mutex:
+            if not self._left.issuperset(clips):
+                raise MaskReuseError(f"{self._file.where}: expected clips that were not read yet, got {clips}")
+            self._left.difference_update(clips)
+            self._reading += 1
+        try:
+            return self._file.read(clips)
+        finally:
+            with self._mutex:
+                self._reading -= 1
 
 
 class SegmentWriter:

@@ -1,9 +1,10 @@
 """Preprocessing on disk: one party's material for one program under one protocol, each clip's used once.
 
 A folder holds the index (`index.py`), a witness against an older index, a lock, and a file per segment (`segment.py`).
-A clip is marked as used, on the disk, before any of its material is read, so that no crash brings it back. A segment
-is in the index only when its file is complete and on the disk. docs/preprocessing.md says what this protects and what
-it cannot: whoever puts back an older copy of the whole folder makes it reuse material.
+A clip is marked as used, on the disk, before any of its material is read, so that no crash brings it back. Records are
+read when they are needed, so that a big batch takes no more memory than a small one. A segment is in the index only
+when its file is complete and on the disk. docs/preprocessing.md says what this protects and what it cannot: whoever
+puts back an older copy of the whole folder makes it reuse material.
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from sottovoce.engine.errors import MaskReuseError, PreprocessingError, ProtocolError
-from sottovoce.engine.preprocessing.durable import os_errors, sync_folder
-from sottovoce.engine.preprocessing.folder import SEGMENTS, FolderLock, check_names, remove_others
-from sottovoce.engine.preprocessing.index import INDEX_FILE, Index, Witness, prepare_file
-from sottovoce.engine.preprocessing.segment import ID_BYTES, Segment, SegmentFile, SegmentWriter, Source, Taken
-from sottovoce.engine.preprocessing.vault import Secrets, State, StoreIdentity, Vault, mark
+from sottovoce.engine.preprocessing.durable import os_errors
+from sottovoce.engine.preprocessing.opening import Contents, NoStoreError, load, make
+from sottovoce.engine.preprocessing.segment import ID_BYTES, Segment, SegmentWriter, Source, Taken
+from sottovoce.engine.preprocessing.vault import State, StoreIdentity, mark
 from sottovoce.engine.prg import KEY_BYTES
 
 __all__ = ["Segment", "SegmentWriter", "Source", "Store", "StoreIdentity", "Taken"]
 
-PAIR_BYTES = 16
 MAX_CLAIM_BYTES = 64
 
 
@@ -39,27 +38,10 @@ class Store:
     def create(cls, folder: Path, *, key: bytes, identity: StoreIdentity, pair: bytes) -> Store:
         """An empty store in `folder`, made if need be. pair: 16 bytes that both parties agreed on.
 
-        Raises PreprocessingError if there is a store, or anything else, in the folder.
+        One whose making was stopped is made anew. Raises PreprocessingError if there is a store, or anything else, in
+        the folder.
         """
-        where = _where(folder, identity)
-        if len(pair) != PAIR_BYTES:
-            raise PreprocessingError(f"{where}: expected a pair id of {PAIR_BYTES} bytes, got {len(pair)}")
-        vault = Vault.create(key, identity, where)
-        with os_errors(where, "create"), ExitStack() as stack:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            check_names(folder, where)
-            stack.callback(FolderLock(folder, where).release)
-            prepare_file(folder)
-            index = Index(folder)
-            stack.callback(index.close)
-            if not index.empty:
-                raise PreprocessingError(f"{where}: create: expected an empty folder, got one that holds a store")
-            (folder / SEGMENTS).mkdir(mode=0o700, exist_ok=True)
-            Witness.create(folder, vault.seal("witness", mark(State())))
-            sync_folder(folder)
-            sync_folder(folder.parent)
-            own = Secrets(pair, mask_seed=secrets.token_bytes(KEY_BYTES))
-            index.create(vault.header, vault.seal("secrets", own), vault.seal("state", State()))
+        make(folder, key, identity, pair)
         return cls.open(folder, key=key, identity=identity)
 
     @classmethod
@@ -69,59 +51,33 @@ class Store:
         Raises PreprocessingError if it is no store, one for another model, version, party or protocol, of another key,
         open already, damaged, or older than its last use.
         """
-        where = _where(folder, identity)
-        if not (folder / INDEX_FILE).is_file():
-            raise PreprocessingError(f"{where}: expected a store, got none: `sottovoce prepare` makes one")
-        with os_errors(where, "open"), ExitStack() as stack:
-            check_names(folder, where)
-            stack.callback(FolderLock(folder, where).release)
-            index = Index(folder)
-            stack.callback(index.close)
-            if index.empty:
-                raise PreprocessingError(f"{where}: expected a store, got one whose making was stopped: make it again")
-            header, sealed_secrets, sealed_state, rows = index.read()
-            vault = Vault.open(key, identity, header, where)
-            own = vault.unseal("secrets", sealed_secrets, Secrets)
-            state = vault.unseal("state", sealed_state, State)
-            segments = [vault.unseal("segment", box, Segment) for _, box in rows]
-            if [s.start for s in segments] != [start for start, _ in rows] or not _complete(segments, state):
-                raise PreprocessingError(f"{where}: the index is damaged: segments are missing or out of order")
-            witness = Witness(folder)
-            stack.callback(witness.close)
-            if vault.unseal("witness", witness.read(), bytes) > mark(state):
-                raise PreprocessingError(
-                    f"{where}: the index is older than its last use: it was replaced, or lost its write-ahead log. "
-                    "Its material may have been used; make a new store"
-                )
-            store = cls(folder, identity, vault, own, state, segments, index, witness)
-            for segment in segments:
-                if segment.stop > state.position:
-                    store._file(segment).check()
-            remove_others(folder, {segment.file for segment in segments})
-            store._held = stack.pop_all()
-            return store
+        return cls(identity, load(folder, key, identity))
 
-    def __init__(
-        self,
-        folder: Path,
-        identity: StoreIdentity,
-        vault: Vault,
-        own: Secrets,
-        state: State,
-        segments: Sequence[Segment],
-        index: Index,
-        witness: Witness,
-    ) -> None:
+    @classmethod
+    def open_or_none(cls, folder: Path, *, key: bytes, identity: StoreIdentity) -> Store | None:
+        """None where `create` can make one: the folder is not there or empty, or holds one whose making was stopped.
+
+        Raises PreprocessingError where `open` does for another reason.
+        """
+        try:
+            return cls.open(folder, key=key, identity=identity)
+        except NoStoreError:
+            return None
+
+    def __init__(self, identity: StoreIdentity, contents: Contents) -> None:
         """Called by `open` only, with what it found."""
-        self.folder = folder
+        self.folder = contents.folder
         self.identity = identity
-        self._vault = vault
-        self._own = own
-        self._state = state
-        self._segments = list(segments)
-        self._index = index
-        self._witness = witness
-        self._held: ExitStack | None = None
+        self._where = contents.where
+        self._file = contents.file
+        self._vault = contents.vault
+        self._own = contents.own
+        self._state = contents.state
+        self._segments = contents.segments
+        self._index = contents.index
+        self._witness = contents.witness
+        self._held: ExitStack | None = contents.held
+        self._taken: list[Taken] = []
         self._process = os.getpid()
         self._mutex = threading.RLock()
 
@@ -162,7 +118,7 @@ class Store:
 
     @property
     def segments(self) -> list[Segment]:
-        """Those that have unused clips, and used-up ones that the next change removes."""
+        """Those that have unused clips, and used-up ones that a later change removes."""
         return list(self._segments)
 
     @contextmanager
@@ -199,10 +155,9 @@ class Store:
             self._commit(replace(self._state, end=segment.stop), added=segment)
 
     def take(self, clips: int) -> list[Taken]:
-        """The material of the next clips: marked as used on the disk, then read and authenticated.
+        """The next clips, by segment: marked as used on the disk; `Taken.read` reads and authenticates their records.
 
-        Raises PreprocessingError if there are too few, and consumes nothing; or if a record is damaged, and all stay
-        used.
+        Raises PreprocessingError if there are too few, and consumes nothing.
         """
         with self._using("take"):
             if clips < 1:
@@ -212,11 +167,12 @@ class Store:
                 raise PreprocessingError(f"{self._where}: take: {too_few(clips, left)}")
             wanted = range(self.position, self.position + clips)
             self._commit(replace(self._state, position=wanted.stop))
-            taken: list[Taken] = []
+            taken = []
             for segment in self._segments:
                 part = range(max(wanted.start, segment.start), min(wanted.stop, segment.stop))
                 if part:
-                    taken += self._file(segment).read(part)
+                    taken.append(Taken(self._file(segment), part))
+            self._taken += taken
             return taken
 
     def advance(self, position: int) -> None:
@@ -271,19 +227,6 @@ class Store:
             if held is not None and os.getpid() == self._process:
                 held.close()
 
-    @property
-    def _where(self) -> str:
-        return _where(self.folder, self.identity)
-
-    def _file(self, segment: Segment) -> SegmentFile:
-        return SegmentFile(
-            path=self.folder / SEGMENTS / segment.file,
-            segment=segment,
-            cipher=self._vault.segment(segment),
-            context=self._vault.header + self.pair,
-            where=f"{self._where}: {segment}",
-        )
-
     @contextmanager
     def _using(self, operation: str) -> Iterator[None]:
         with self._mutex, os_errors(self._where, operation):
@@ -294,9 +237,12 @@ class Store:
             yield
 
     def _commit(self, state: State, added: Segment | None = None, dropped: Sequence[Segment] = ()) -> None:
-        """Make a change durable, and get rid of what was dropped or used up before it."""
+        """Make a change durable, and get rid of what was dropped, or used up and read, before it."""
         state = replace(state, change=self._state.change + 1)
-        kept = [s for s in self._segments if s not in dropped and s.stop > self.position]
+        self._taken = [taken for taken in self._taken if not taken.done]
+        # Nothing behind the first one that is still to be read: those that are left follow one another.
+        needed = min([self.position, *(taken.clips.start for taken in self._taken)])
+        kept = [s for s in self._segments if s not in dropped and s.stop > needed]
         gone = [s for s in self._segments if s not in kept]
         self._index.commit(
             self._vault.seal("state", state),
@@ -313,19 +259,3 @@ class Store:
 def too_few(clips: int, left: int) -> str:
     """What to tell who wants more than there is."""
     return f"it needs {clips} clips, {left} are left: run `sottovoce prepare --clips {clips - left}`"
-
-
-def _where(folder: Path, identity: StoreIdentity) -> str:
-    return f"party {identity.rank}: store {folder}"
-
-
-def _complete(segments: Sequence[Segment], state: State) -> bool:
-    """Whether the segments cover the unused clips without gap or overlap."""
-    at = segments[0].start if segments else state.end
-    if not at <= state.position <= state.end:
-        return False
-    for segment in segments:
-        if segment.start != at:
-            return False
-        at = segment.stop
-    return at == state.end

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from itertools import groupby
 
 import numpy as np
 
-from sottovoce.engine.errors import MaskReuseError, PreprocessingError
+from sottovoce.engine.errors import MaskReuseError, PreprocessingError, ProtocolError
 from sottovoce.engine.preprocessing.base import Material, Preprocessing, Reserved
 from sottovoce.engine.preprocessing.expand import mask_words, words_of
 from sottovoce.engine.preprocessing.items import Layout
@@ -71,46 +71,55 @@ class StorePreprocessing(Preprocessing):
 
 
 class _Batch(Reserved):
-    """The records of one batch, each let go when its part is made."""
+    """The clips of one batch. Their records are read part by part: memory holds those of one part."""
 
     def __init__(self, taken: Sequence[Taken], layout: Layout, fill: Fill, rank: int) -> None:
-        self._taken: list[Taken | None] = list(taken)
+        self._taken = taken
+        self._clips = range(taken[0].clips.start, taken[-1].clips.stop)
+        self._left = set(self._clips)
+        self._mutex = threading.Lock()
         self._layout = layout
         self._fill = fill
-        self._rank = rank
+        self._me = f"party {rank}: preprocessing"
 
     def part(self, start: int, stop: int) -> Material:
-        """The material of the batch's clips start … stop - 1, once."""
-        clips = [clip for clip in self._taken[start:stop] if clip is not None]
-        if not 0 <= start < stop <= len(self._taken) or len(clips) != stop - start:
-            raise MaskReuseError(
-                f"party {self._rank}: preprocessing: expected clips of {len(self._taken)} that were not asked for "
-                f"before, got {start} to {stop - 1}"
+        """The material of the batch's clips start … stop - 1, once. Raises ProtocolError for a range outside of it."""
+        if not 0 <= start < stop <= len(self._clips):
+            raise ProtocolError(
+                f"{self._me}: expected at least one of the batch's {len(self._clips)} clips, got those from {start} "
+                f"up to {stop}, exclusive"
             )
-        self._taken[start:stop] = [None] * (stop - start)
-        runs = [self._run(list(run)) for _, run in groupby(clips, key=lambda clip: clip.seed)]
-        return BatchMaterial(self._layout, *(np.concatenate(parts) for parts in zip(*runs, strict=True)))
-
-    def _run(self, clips: Sequence[Taken]) -> tuple[U64, U64, U64]:
-        """own, derived and common words, (clips, words of that part), of consecutive clips under one seed."""
-        layout, seed = self._layout, clips[0].seed
-        numbers = range(clips[0].index, clips[-1].index + 1)
-        own = words_of("own", seed, numbers, layout.own, self._fill)
-        if clips[0].derived is None:
-            derived = words_of("derived", seed, numbers, layout.derived, self._fill)
-        else:
-            derived = self._records([clip.derived for clip in clips], numbers, layout.derived)
-        return own, derived, self._records([clip.common for clip in clips], numbers, layout.common)
-
-    def _records(self, rows: Sequence[U64 | None], numbers: range, words: int) -> U64:
-        """(clips, words); records of another size were made for another demand."""
-        out = np.empty((len(rows), words), np.uint64)
-        for row, clip, value in zip(out, numbers, rows, strict=True):
-            got = 0 if value is None else value.size
-            if got != words:
-                raise PreprocessingError(
-                    f"party {self._rank}: preprocessing: clip {clip}: expected {words} words, got {got}"
+        wanted = self._clips[start:stop]
+        with self._mutex:
+            if not self._left.issuperset(wanted):
+                raise MaskReuseError(
+                    f"{self._me}: expected clips that were not asked for before, got {start} to {stop - 1} of the batch"
                 )
-            if value is not None:
-                row[:] = value
-        return out
+            self._left.difference_update(wanted)
+        runs = [
+            self._run(taken, run)
+            for taken in self._taken
+            if (run := range(max(wanted.start, taken.clips.start), min(wanted.stop, taken.clips.stop)))
+        ]
+        own, derived, common = zip(*runs, strict=True)
+        return BatchMaterial(self._layout, _joined(own), _joined(derived), _joined(common))
+
+    def _run(self, taken: Taken, clips: range) -> tuple[U64, U64, U64]:
+        """own, derived and common words, (clips, words of that part), of consecutive clips of one segment."""
+        layout, segment = self._layout, taken.segment
+        expected = (segment.derived_words and layout.derived, layout.common)
+        if (segment.derived_words, segment.common_words) != expected:
+            raise PreprocessingError(
+                f"{self._me}: {segment}: expected {layout.derived} derived and {layout.common} common words, got "
+                f"{segment.derived_words} and {segment.common_words}"
+            )
+        own = words_of("own", segment.seed, clips, layout.own, self._fill)
+        derived, common = taken.read(clips)
+        if not segment.derived_words:
+            derived = words_of("derived", segment.seed, clips, layout.derived, self._fill)
+        return own, derived, common
+
+
+def _joined(parts: Sequence[U64]) -> U64:
+    """Behind each other, (clips, words)."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

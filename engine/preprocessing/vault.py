@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from sottovoce.engine.errors import PreprocessingError
+from sottovoce.engine.preprocessing.durable import printable
 from sottovoce.engine.preprocessing.seal import SALT_BYTES, Sealer
 from sottovoce.engine.preprocessing.segment import Segment
 from sottovoce.engine.prg import KEY_BYTES
@@ -22,11 +23,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoreIdentity:
-    """Whose material it is, for what: program's digest (32 bytes), protocol's name, party's rank."""
+    """Whose material it is, for what: program's digest (32 bytes), protocol's name, party's rank.
+
+    layout: `Layout.digest` (32 bytes), which names what a clip's material consists of.
+    """
 
     program: bytes
     protocol: str
     rank: int
+    layout: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Header:
     program: bytes
     protocol: str
     rank: int
+    layout: bytes
     check: bytes
 
 
@@ -56,7 +62,7 @@ class State:
     change: int = 0
     position: int = 0
     end: int = 0
-    claimed: bytes | None = None
+    claimed: bytes | None = field(default=None, repr=False)
 
 
 class Vault:
@@ -72,7 +78,8 @@ class Vault:
         """Of a new store."""
         store = secrets.token_bytes(SALT_BYTES)
         check = Sealer(check_key(key, where), store).check
-        return cls(key, Header(FORMAT, store, identity.program, identity.protocol, identity.rank, check), where)
+        of = identity
+        return cls(key, Header(FORMAT, store, of.program, of.protocol, of.rank, of.layout, check), where)
 
     @classmethod
     def open(cls, key: bytes, identity: StoreIdentity, content: bytes, where: str) -> Vault:
@@ -88,7 +95,13 @@ class Vault:
             ("model", identity.program.hex(), header.program.hex()),
         ):
             if expected != got:
-                raise PreprocessingError(f"{where}: expected a store for {name} {expected!r}, got one for {got!r}")
+                other = printable(repr(got))
+                raise PreprocessingError(f"{where}: expected a store for {name} {expected!r}, got one for {other}")
+        if header.layout != identity.layout:
+            raise PreprocessingError(
+                f"{where}: expected material of layout {identity.layout[:8].hex()}, got {header.layout[:8].hex()}: it "
+                "was made for another version or protocol: make a new one"
+            )
         vault = cls(check_key(key, where), header, where)
         if not hmac.compare_digest(vault._sealer.check, header.check):
             raise PreprocessingError(f"{where}: expected the key that it was made with, got another one")

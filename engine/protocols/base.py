@@ -197,6 +197,10 @@ class Protocol(ABC, Generic[A, B, W, Z]):
     # Openings.
 
     @abstractmethod
+    def refresh(self, x: A | B) -> A | B:
+        """A sharing of the same for a client, who gets all parts: they must tell it nothing but the value. Local."""
+
+    @abstractmethod
     def open(self, x: A, to: Collection[int] | None = None) -> U64 | None:
         """The tensor in the clear at the parties of the given ranks (default: all), None at the others."""
 

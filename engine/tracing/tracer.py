@@ -66,10 +66,15 @@ class Tracer:
         return TracedTransport(transport, recorder), traced_backend(backend, recorder), TracedProfile(recorder)
 
     def session(
-        self, row: ProtocolRow, lanes: Sequence[Party], program: Program, tensors: Mapping[str, AShare]
+        self,
+        row: ProtocolRow,
+        lanes: Sequence[Party],
+        program: Program,
+        tensors: Mapping[str, AShare],
+        weights: bytes | None = None,
     ) -> Session:
         """A session on lanes with means of this tracer."""
-        self._session = TracedSession(traced_row(row), lanes, program, tensors)
+        self._session = TracedSession(traced_row(row), lanes, program, tensors, weights)
         for recorder in self._recorders:
             recorder.take()  # laying out the weights is no part of a request
         header = Header(

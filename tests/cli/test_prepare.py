@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import RunCommand
+from tests.serving.deployment import tiny_model
 from tests.serving.offline import dealing, make_pair
 
 from sottovoce.bench.network.profiles import PROFILES
 from sottovoce.cli import connect, main
 from sottovoce.cli.exits import Exit
+from sottovoce.engine.errors import SottovoceError
+from sottovoce.engine.protocols.table import find
 from sottovoce.models.speech.corpora.ravdess import LABELS
+from sottovoce.serving import standing
 from sottovoce.serving.comparison import NETWORKS
+from sottovoce.serving.prepare import prepare
 
 
 def in_threads(*commands: list[object]) -> tuple[list[int], list[threading.Thread]]:
@@ -155,6 +164,66 @@ def test_wrong_usage(
     assert (ran.status, ran.out) == (Exit.USAGE, ""), ran.err
     assert text in ran.err
     assert not Path("s").exists() and not Path("prepared").exists()
+
+
+def test_a_party_makes_no_key_and_leaves_no_core(
+    command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("two.toml").write_text('protocol = "beaver2"\nparties = ["127.0.0.1:1", "127.0.0.1:2"]\n')
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    for words in (("party", 0, "--store", "s"), ("prepare", 0, "--clips", 1, "--store", "s"), ("dealer",)):
+        resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+        try:
+            key = ("--store-key", "key") if words[0] == "party" else ()
+            ran = command(*words, *key, "--cluster", "two.toml", "--insecure-loopback")
+            assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_CORE, before)
+        assert ran.status == Exit.USAGE, ran.err
+        if words[0] == "party":
+            assert "store key key: " in ran.err
+    assert not Path("key").exists()
+
+
+def test_a_party_that_is_told_to_end_says_what_stays_and_tells_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, pair = tiny_model(), make_pair(tmp_path)
+    monkeypatch.setattr(standing, "SEGMENT_CLIPS", 2)
+    cluster, program = tmp_path / "cluster.toml", tmp_path / "program.json"
+    cluster.write_text(pair.cluster.to_toml())
+    program.write_bytes(compiled.program.to_json())
+    ignored: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ignored.append(number))
+    other: list[object] = []
+
+    def end_at(done: int) -> None:
+        if done == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def party_1() -> None:
+        try:
+            connect = partial(pair.source, 1, compiled.program)
+            prepare(compiled.program, find("beaver2"), 1, 4000, connect, pair.stores[1], kept=end_at)
+        except SottovoceError as error:
+            other.append(error)
+
+    words = ["prepare", 0, "--clips", 4000, "--program", program, "--cluster", cluster, "--insecure-loopback"]
+    words += ["--store", tmp_path / "s0", "--store-key", tmp_path / "key", "--progress", "none"]
+    try:
+        with dealing(pair):
+            thread = threading.Thread(target=party_1)
+            thread.start()
+            status = main([str(word) for word in words])
+            join([thread])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (status, ignored) == (Exit.INTERRUPTED, [])
+    assert re.search(
+        r"\d+ of 4,000 clips are in .*s0; those that party 1 has, too, stay usable", capsys.readouterr().err
+    )
+    assert "P0 is gone" in str(other[0])  # why is said unless the signal came in the middle of a frame
 
 
 @pytest.mark.slow

@@ -16,16 +16,14 @@ LANES = 3
 FILL = CpuBackend().fill
 
 
-@pytest.fixture(params=[row for row in PROTOCOLS.values() if row.keys(0)], ids=lambda row: row.name)
+@pytest.fixture(params=PROTOCOLS.values(), ids=lambda row: row.name)
 def row(request: pytest.FixtureRequest) -> ProtocolRow:
-    """A protocol whose parties have keys in pairs."""
     return request.param
 
 
-def test_protocols_without_pairwise_keys_have_no_streams() -> None:
-    without = [row for row in PROTOCOLS.values() if not row.keys(0)]
-    assert {row.name for row in without} == {name for name, row in PROTOCOLS.items() if row.preprocessing}
-    assert not any(all_streams(row) for row in without)
+def slots(row: ProtocolRow) -> set[int]:
+    """All slots, rep3: 3, beaver2: 1."""
+    return {slot for rank in range(row.parties) for slot in row.keys(rank)}
 
 
 def all_streams(row: ProtocolRow, cipher: str = "aes128ctr") -> dict[tuple[int, int, int], PairStreams]:
@@ -55,9 +53,9 @@ def test_keys_of_a_party() -> None:
 
 
 def test_each_slot_has_its_two_holders(row: ProtocolRow) -> None:
-    """rep3: the key of slot i is known to P_(i-1) and P_i, and to nobody else."""
+    """rep3: the key of slot i is known to P_(i-1) and P_i, and to nobody else. beaver2: that of slot 0 to both."""
     streams = all_streams(row)
-    for lane, slot in product(range(LANES), range(row.parties)):
+    for lane, slot in product(range(LANES), slots(row)):
         holders = [rank for rank in range(row.parties) if (rank, lane, slot) in streams]
         assert sorted(holders) == sorted({slot, (slot - 1) % row.parties})
         for purpose in ("masks", "dealing"):
@@ -67,15 +65,15 @@ def test_each_slot_has_its_two_holders(row: ProtocolRow) -> None:
 
 @pytest.mark.parametrize("cipher", ["aes128ctr", "chacha20"])
 def test_no_two_streams_share_words(row: ProtocolRow, cipher: str) -> None:
-    """Slots, lanes and purposes: 64-bit words of 18 streams, none twice but at the two holders of one stream."""
+    """Slots, lanes and purposes: 64-bit words, none twice but at the two holders of one stream."""
     streams = all_streams(row, cipher)
     drawn = np.concatenate([s.draw(500)[0] for pair in streams.values() for s in (pair.masks, pair.dealing)])
     words, counts = np.unique(drawn, return_counts=True)
     assert set(counts) == {2}
-    assert words.size == LANES * row.parties * 2 * 500
+    assert words.size == LANES * len(slots(row)) * 2 * 500
 
 
 def test_labels_name_protocol_slot_lane_and_purpose(row: ProtocolRow) -> None:
     labels = [s.label for pair in all_streams(row).values() for s in (pair.masks, pair.dealing)]
-    assert len(set(labels)) == len(labels) // 2 == LANES * row.parties * 2
+    assert len(set(labels)) == len(labels) // 2 == LANES * len(slots(row)) * 2
     assert all(label.startswith(f"{row.name}/") for label in labels)

@@ -8,14 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from sottovoce.engine.cost import demand
+from sottovoce.engine.preprocessing.store import Store, StoreIdentity
 from sottovoce.engine.program import Program
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
 from sottovoce.engine.transport.tls import Identity, TlsContexts, load_tls
+from sottovoce.models.compiler.compile import Compiled
+from sottovoce.serving.client import RemoteCluster
 from sottovoce.serving.cluster import Cluster, free_addresses
 from sottovoce.serving.dealer import DealerServer
+from sottovoce.serving.owner import deploy
 from sottovoce.serving.party import PartyServer
 from sottovoce.serving.prepare import FromDealer, Prepared, Source, prepare
 from sottovoce.serving.prepare_ot import FromTransfers
@@ -61,8 +67,8 @@ class Pair:
         """Both parties' side, at the same time; raises the first failure."""
 
         def one(rank: int) -> Prepared:
-            with self.source(rank, program, name) as source:
-                return prepare(program, find(self.cluster.protocol), rank, clips, source, self.stores[rank])
+            row, connect = find(self.cluster.protocol), partial(self.source, rank, program, name)
+            return prepare(program, row, rank, clips, connect, self.stores[rank])
 
         results = both(one)
         for result in results:
@@ -95,7 +101,7 @@ def make_pair(folder: Path, *, protocol: str = "beaver2", tls: bool = False) -> 
     addresses = free_addresses(3)
     certificates = folder / "certs" if tls else None
     if certificates is not None:
-        create_certificates(certificates, 2, clients=["alice"], owners=["bob"], dealer=())
+        create_certificates(certificates, 2, clients=["alice"], owners=["bob", "eve"], dealer=())
     stores = tuple(StoreAt(folder / f"p{rank}", secrets.token_bytes(32)) for rank in RANKS)
     return Pair(folder, Cluster(addresses[:2], protocol, dealer=addresses[2]), (stores[0], stores[1]), certificates)
 
@@ -173,3 +179,23 @@ def serving(pair: Pair, stores: tuple[StoreAt, StoreAt] | None = None) -> Iterat
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive()
+
+
+def opened(pair: Pair, compiled: Compiled, rank: int) -> Store:
+    """A party's store, as it is on the disk."""
+    at = pair.stores[rank]
+    layout = demand(compiled.program, find(pair.cluster.protocol)).digest
+    identity = StoreIdentity(compiled.program.digest, pair.cluster.protocol, rank, layout)
+    return Store.open(at.folder, key=at.key, identity=identity)
+
+
+def client_of(pair: Pair) -> RemoteCluster:
+    """Alice, connected."""
+    tls = pair.tls(Identity("client", "alice"))
+    return RemoteCluster(pair.cluster, tls, insecure_loopback=pair.insecure, deadline_s=3 * DEADLINE_S)
+
+
+def deploy_to(pair: Pair, compiled: Compiled, owner: str = "bob") -> None:
+    """By an owner of that name."""
+    tls = pair.tls(Identity("owner", owner))
+    deploy(compiled, pair.cluster, tls, insecure_loopback=pair.insecure, deadline_s=DEADLINE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,25 +21,24 @@ from sottovoce.engine.errors import (
 )
 from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.preprocessing.dealer import weight_masks
-from sottovoce.engine.preprocessing.store import Store, StoreIdentity
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.session import run_plain
 from sottovoce.engine.transport.connection import Connection
 from sottovoce.engine.transport.mesh import connect_role
 from sottovoce.engine.transport.tls import Identity
-from sottovoce.models.compiler.compile import Compiled
 from sottovoce.serving import standing
-from sottovoce.serving.client import RemoteCluster, RequestRefused
+from sottovoce.serving.client import RequestRefused
 from sottovoce.serving.ledger import SegmentCost, cost_of, read, record
-from sottovoce.serving.owner import deploy, weights_tag
+from sottovoce.serving.owner import weights_tag
 from sottovoce.serving.party import PartyServer
 from sottovoce.serving.prepare import prepare
 from sottovoce.serving.standing import PREPARE, Order, Plan, Standing, join_standings
 from sottovoce.serving.store import StoreAt
 from tests.serving.deployment import some_input, tiny_model
-from tests.serving.offline import DEADLINE_S, Pair, both, dealing, make_pair, serving
+from tests.serving.offline import Pair, both, client_of, dealing, deploy_to, make_pair, opened, serving
 
 PROTOCOLS = ["beaver2", "beaver2-fss"]
+LAYOUT = bytes(range(32))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,23 +53,6 @@ def _loaded_kernels() -> None:
 def replace_stores(pair: Pair, stores: tuple[StoreAt, StoreAt]) -> Pair:
     """The same machines with other stores."""
     return replace(pair, stores=stores)
-
-
-def opened(pair: Pair, compiled: Compiled, rank: int) -> Store:
-    """A party's store, as it is on the disk."""
-    at = pair.stores[rank]
-    identity = StoreIdentity(compiled.program.digest, pair.cluster.protocol, rank)
-    return Store.open(at.folder, key=at.key, identity=identity)
-
-
-def client_of(pair: Pair) -> RemoteCluster:
-    tls = pair.tls(Identity("client", "alice"))
-    return RemoteCluster(pair.cluster, tls, insecure_loopback=pair.insecure, deadline_s=3 * DEADLINE_S)
-
-
-def deploy_to(pair: Pair, compiled: Compiled) -> None:
-    tls = pair.tls(Identity("owner", "bob"))
-    deploy(compiled, pair.cluster, tls, insecure_loopback=pair.insecure, deadline_s=DEADLINE_S)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -255,9 +238,10 @@ def test_a_dealer_that_dies_half_way_leaves_whole_segments(tmp_path: Path, monke
     row = find("beaver2")
 
     def one(rank: int, dealer_stop: threading.Event) -> object:
-        with pair.source(rank, compiled.program) as source:
-            end = (lambda done: dealer_stop.set()) if rank == 1 else lambda done: None
-            return prepare(compiled.program, row, rank, 400, source, pair.stores[rank], kept=end)
+        end = (lambda done: dealer_stop.set()) if rank == 1 else lambda done: None
+        return prepare(
+            compiled.program, row, rank, 400, partial(pair.source, rank, compiled.program), pair.stores[rank], kept=end
+        )
 
     with dealing(pair) as log:
         results = both(lambda rank: one(rank, log.stop))
@@ -310,14 +294,14 @@ def test_a_party_that_dies_half_way_ends_that_pair_only(tmp_path: Path) -> None:
         raise Gone
 
     def one(rank: int) -> object:
-        with pair.source(rank, compiled.program) as source:
-            more = {"progress": die} if rank == 1 else {}
-            return prepare(compiled.program, row, rank, 300, source, pair.stores[rank], **more)
+        more = {"progress": die} if rank == 1 else {}
+        connect = partial(pair.source, rank, compiled.program)
+        return prepare(compiled.program, row, rank, 300, connect, pair.stores[rank], **more)
 
     with dealing(pair) as log:
         first, second = both(one)
         assert isinstance(second, Gone)
-        assert isinstance(first, TransportError) and "P1" in str(first)
+        assert isinstance(first, TransportError) and "party 1 stopped: Gone" in str(first)
         assert log.says("dealer", "gave up 300 clips of tiny")
         made = pair.prepare(compiled.program, 2)
     assert [m.end for m in made] == [2, 2] or made[0].start == made[1].start
@@ -329,13 +313,12 @@ def test_partners_that_ask_for_different_things_are_told(tmp_path: Path) -> None
     row = find("beaver2")
 
     def clips(rank: int) -> object:
-        with pair.source(rank, compiled.program) as source:
-            return prepare(compiled.program, row, rank, 2 + rank, source, pair.stores[rank])
+        connect = partial(pair.source, rank, compiled.program)
+        return prepare(compiled.program, row, rank, 2 + rank, connect, pair.stores[rank])
 
     def programs(rank: int) -> object:
         program = (compiled.program, renamed)[rank]
-        with pair.source(rank, program) as source:
-            return prepare(program, row, rank, 2, source, pair.stores[rank])
+        return prepare(program, row, rank, 2, partial(pair.source, rank, program), pair.stores[rank])
 
     with dealing(pair, deadline_s=1.0):
         for rank, result in enumerate(both(clips)):
@@ -350,12 +333,13 @@ def test_partners_that_ask_for_different_things_are_told(tmp_path: Path) -> None
 def test_who_may_ask_a_dealer_and_for_what(tmp_path: Path) -> None:
     compiled, pair = tiny_model(), make_pair(tmp_path, tls=True)
     assert pair.cluster.dealer is not None
-    asked = Standing(1, bytes(16))
+    asked = Standing(1, bytes(16), LAYOUT)
     too_big = msgspec.structs.replace(compiled.program, input_shape=(1, 1 << 23))
     plans = (
         Plan(compiled.program.to_json(), "rep3", asked),
         Plan(b"{}", "beaver2", asked),
         Plan(too_big.to_json(), "beaver2", asked),
+        Plan(compiled.program.to_json(), "beaver2", asked),
     )
     with dealing(pair) as log:
         for role, detail in ((Identity("client", "alice"), PREPARE), (Identity.party(0), b"other")):
@@ -366,7 +350,9 @@ def test_who_may_ask_a_dealer_and_for_what(tmp_path: Path) -> None:
             party = pair.tls(Identity.party(0))
             with connect_role(pair.cluster.dealer, party=None, tls=party, detail=PREPARE) as connection:
                 connection.send_message(plan)
-                with pytest.raises(TransportError, match=r"needs no preprocessing|program|in_shape"):
+                with pytest.raises(
+                    TransportError, match=r"needs no preprocessing|program|in_shape|the same version of"
+                ):
                     connection.recv_message(100)
         # A party does not take another one for the dealer, and a dealer's certificate opens nothing.
         with pytest.raises(HandshakeError, match="certificate"):
@@ -395,7 +381,8 @@ def test_orders_that_differ_are_refused(tmp_path: Path) -> None:
             for rank in (0, 1)
         ]
         for rank, link in enumerate(links):
-            link.send_message(Plan(compiled.program.to_json(), "beaver2", Standing(4, bytes([rank]) * 16)))
+            layout = demand(compiled.program, find("beaver2")).digest
+            link.send_message(Plan(compiled.program.to_json(), "beaver2", Standing(4, bytes([rank]) * 16, layout)))
         for rank, link in enumerate(links):
             assert link.recv_struct(Standing, 4096).nonce == bytes([1 - rank]) * 16
             link.send_message(Order(rank, 2, bytes([5]) * 32, bytes([6]) * 32))
@@ -429,19 +416,21 @@ def test_no_seed_is_shown_or_said(tmp_path: Path) -> None:
 
 
 def test_standings_decide_who_may_go_on() -> None:
-    new = [Standing(3, bytes([rank]) * 16) for rank in (0, 1)]
+    new = [Standing(3, bytes([rank]) * 16, LAYOUT) for rank in (0, 1)]
     pair = join_standings(0, *new)
     assert pair == join_standings(1, *new[::-1]) and len(pair) == 16
-    assert pair != join_standings(0, new[0], Standing(3, bytes([7]) * 16))
-    filled = Standing(3, bytes([1]) * 16, pair, 0, 5)
-    assert join_standings(0, Standing(3, bytes(16), pair, 2, 5), filled) == pair
+    assert pair != join_standings(0, new[0], Standing(3, bytes([7]) * 16, LAYOUT))
+    filled = Standing(3, bytes([1]) * 16, LAYOUT, pair, 0, 5)
+    assert join_standings(0, Standing(3, bytes(16), LAYOUT, pair, 2, 5), filled) == pair
     # A store that never held a clip was left by a break-off: the other party takes its pair over.
-    assert join_standings(0, new[0], Standing(3, bytes([1]) * 16, pair)) == pair
-    for mine in (new[0], Standing(3, bytes(16), bytes(16), 0, 5), Standing(4, bytes(16), pair, 0, 5)):
+    assert join_standings(0, new[0], Standing(3, bytes([1]) * 16, LAYOUT, pair)) == pair
+    for mine in (new[0], Standing(3, bytes(16), LAYOUT, bytes(16), 0, 5), Standing(4, bytes(16), LAYOUT, pair, 0, 5)):
         with pytest.raises(PreprocessingError):
             join_standings(0, mine, filled)
     with pytest.raises(PreprocessingError, match="nonce"):
         join_standings(0, new[0], new[0])
+    with pytest.raises(PreprocessingError, match="run the same version of sottovoce at both parties"):
+        join_standings(0, new[0], Standing(3, bytes([1]) * 16, LAYOUT[::-1]))
 
 
 def test_costs_are_shared_out_by_clips(tmp_path: Path) -> None:

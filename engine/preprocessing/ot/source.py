@@ -94,14 +94,16 @@ class OtSource:
         """Both make the same, in the same way."""
         if not 0 <= start < stop:
             raise PreprocessingError(f"P{link.rank}: oblivious transfer: expected clips, got {start} to {stop}")
-        text = f"{self._width} {start} {stop} {self._layout.items!r}"
+        used = (link.chosen, link.sent) if link.rank == 0 else (link.sent, link.chosen)
+        text = f"{self._width} {self._field_bits} {used} {start} {stop} {self._layout.items!r}"
         mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
         theirs = np.empty_like(mine)
         link.swap([mine], [theirs])
         if not np.array_equal(mine, theirs):
             raise PreprocessingError(
                 f"P{link.rank}: oblivious transfer of clips {start} to {stop}: expected the other party to make "
-                "the same items for the same clips with digits of the same width, got something else; start both alike"
+                "the same items for the same clips in the same way after as many transfers, got something else; start "
+                "both alike and anew"
             )
 
     def _product(self, link: Link, step: Linear, a: U64, b: U64, tell: ring.Progress) -> U64:

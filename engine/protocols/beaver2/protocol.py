@@ -221,6 +221,18 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
         self.party.transport.recv(self.peer, Tag.OPEN, [other])
         return x.part + other
 
+    def refresh(self, x: Beaver2AShare | Beaver2BShare) -> Beaver2AShare | Beaver2BShare:
+        """x_0 + r, x_1 - r (XOR for bits) with r from the key of both parties, which neither a dealer nor a client has.
+
+        A dealer knows the dealt words that the parts contain; with a client it must not learn more than the output.
+        """
+        flat = x.part.reshape(-1)
+        (mask,) = self.party.streams[0].masks.draw(flat.size)
+        if isinstance(x, Beaver2BShare):
+            return Beaver2BShare(flat ^ mask, x.shape)
+        kernel = "add" if self.first else "sub"
+        return Beaver2AShare(self._binary(kernel, flat, mask).reshape(x.shape), x.frac_bits)
+
     # Helpers.
 
     def _sign(self, part: U64, compare_bits: int, *ride: U64) -> tuple[U64, Arrays]:

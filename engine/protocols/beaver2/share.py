@@ -105,5 +105,5 @@ def export(share: Beaver2AShare | Beaver2BShare) -> NDArray[Any]:
 
 
 def key_holders(rank: int) -> dict[int, int]:
-    """No pairwise keys: every mask comes from preprocessing."""
-    return {}
+    """One key, of both parties and nobody else: slot -> the peer. Masks of the computation come from preprocessing."""
+    return {0: 1 - rank}

@@ -161,6 +161,10 @@ class Plain(Protocol[PlainAShare, PlainBShare, PlainWeights, PlainAShare]):
         positive = PlainAShare(np.where(self.msb(x, compare_bits).bits == 1, np.uint64(0), x.values), x.frac_bits)
         return positive.map(lambda v: v, frac_bits) if pool is None else self.sum_pool(positive, pool, frac_bits)
 
+    def refresh(self, x: PlainAShare | PlainBShare) -> PlainAShare | PlainBShare:
+        """x."""
+        return x
+
     def open(self, x: PlainAShare, to: Collection[int] | None = None) -> U64 | None:
         """The tensor, if the only party, 0, is to have it."""
         return x.values if to is None or 0 in to else None

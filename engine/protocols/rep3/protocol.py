@@ -241,6 +241,10 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
         self.roles.recv(self.roles.before, Tag.OPEN, last)
         return x.own + x.nxt + last
 
+    def refresh(self, x: Rep3AShare | Rep3BShare) -> Rep3AShare | Rep3BShare:
+        """x: its slots were masked afresh by the operation that made it."""
+        return x
+
     # Helpers.
 
     def _layout(self, step: Linear, weight: U64) -> U64:

@@ -67,16 +67,18 @@ def add_store_options(parser: argparse.ArgumentParser, text: str) -> None:
         "--store-key",
         type=Path,
         metavar="FILE",
-        help="the store's key, made if it is not there; never inside a store (default ~/.config/sottovoce/store.key)",
+        help="the store's key, which `prepare` makes if it is not there; never inside a store (default "
+        "~/.config/sottovoce/store.key)",
     )
 
 
-def load_store(args: argparse.Namespace) -> StoreAt:
-    """Where --store and --store-key say. Raises ConfigError."""
-    from sottovoce.engine.preprocessing.keyfile import default_key_path, load_or_create_key
+def load_store(args: argparse.Namespace, *, create: bool = False) -> StoreAt:
+    """Where --store and --store-key say. create: whether a key that is not there is made. Raises ConfigError."""
+    from sottovoce.engine.preprocessing.keyfile import default_key_path, load_key, load_or_create_key
     from sottovoce.serving.store import StoreAt
 
-    return StoreAt(args.store.absolute(), load_or_create_key(args.store_key or default_key_path()))
+    load = load_or_create_key if create else load_key
+    return StoreAt(args.store.absolute(), load(args.store_key or default_key_path()))
 
 
 def load_role(args: argparse.Namespace, kind: str, rank: int | None = None) -> tuple[Cluster, TlsContexts | None]:

@@ -8,7 +8,7 @@ import threading
 from sottovoce.cli.connect import Subparsers, add_cluster_options, load_role
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import INSECURE, Narrator, add_progress
-from sottovoce.cli.party import log_line, stop_at_eof, stopped_by_signals
+from sottovoce.cli.party import leave_no_core, log_line, stop_at_eof, stopped_by_signals
 from sottovoce.cli.warm import warm_up_visibly
 from sottovoce.engine.errors import ConfigError
 
@@ -32,6 +32,7 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    leave_no_core()
     cluster, tls = load_role(args, "dealer")
     if cluster.dealer is None:
         raise ConfigError(f'cluster file {args.cluster}: expected dealer = "host:port", it is not there')

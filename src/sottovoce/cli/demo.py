@@ -196,7 +196,7 @@ def _prepare(console: Console, base: Path, program: Program, row: ProtocolRow) -
     made = prepare_here(program, row.name, 1, base / "stores", base / KEY)
     sent = per_party([party["bytes_sent"] for party in made])
     console.print(f"Offline: a dealer, which sees no data, prepares one clip for {row.name}.", style="bold")
-    console.print(f"  {milliseconds(max(party['elapsed_ms'] for party in made))}, {sent} bytes\n")
+    console.print(f"  {milliseconds(max(party['elapsed_ms'] for party in made))}, {sent} bytes from the dealer\n")
     return made
 
 

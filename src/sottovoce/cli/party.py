@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import sys
 import threading
@@ -57,14 +58,17 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    leave_no_core()
     cluster, tls = load_role(args, "party", args.rank)
+    from sottovoce.engine.protocols.table import find
+    from sottovoce.serving.party import PartyServer, check_store
+
+    check_store(find(cluster.protocol), args.rank, args.store is not None)
     store = None if args.store is None else load_store(args)
     tracer = _tracer(args)
     stop = threading.Event()
     if args.stop_at_eof:
         threading.Thread(target=stop_at_eof, args=(stop,), name="eof", daemon=True).start()
-    from sottovoce.serving.party import PartyServer
-
     server = PartyServer(
         args.rank,
         cluster,
@@ -121,6 +125,16 @@ def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
+
+
+def leave_no_core() -> None:
+    """If this process crashes, no core file is written: it would hold shares, seeds and keys in the clear.
+
+    For this process and its children, from now on. It does not bind a program that Linux hands cores to, where one is
+    set up (a pipe in /proc/sys/kernel/core_pattern); that has settings of its own.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def stop_at_eof(stop: threading.Event) -> None:

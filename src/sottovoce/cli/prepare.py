@@ -34,7 +34,7 @@ from sottovoce.cli.output import (
     stdout_console,
     write_json,
 )
-from sottovoce.cli.party import stop_at_eof
+from sottovoce.cli.party import leave_no_core, stop_at_eof
 from sottovoce.cli.warm import warm_up_visibly
 from sottovoce.engine.errors import ConfigError
 
@@ -86,6 +86,7 @@ def add(commands: Subparsers) -> None:
 @errors_as_json
 def run(args: argparse.Namespace) -> int:
     """One party's side, or all three roles here."""
+    leave_no_core()
     return _run_here(args) if args.rank is None else _run_party(args)
 
 
@@ -138,9 +139,10 @@ def _run_party(args: argparse.Namespace) -> int:
     if args.protocol is not None or args.comparison is not None:
         raise ConfigError("--protocol, --comparison: with --cluster the cluster file decides it")
     cluster, tls = load_role(args, "party", args.rank)
-    program, store = load_program(args), load_store(args)
+    program, store = load_program(args), load_store(args, create=True)
     from sottovoce.engine.protocols.table import find
     from sottovoce.serving.prepare import check_protocol, prepare
+    from sottovoce.serving.processes import interrupted_by_sigterm
 
     row = find(cluster.protocol)
     check_protocol(row, args.source)
@@ -151,15 +153,19 @@ def _run_party(args: argparse.Namespace) -> int:
         threading.Thread(target=stop_at_eof, args=(stop,), name="eof", daemon=True).start()
     narrator.say(f"waits for party {1 - args.rank}, which must ask for the same")
     kept: list[int] = []
+
+    def connect() -> Source:
+        return _source(args, cluster, tls, program, stop)
+
     try:
-        with (
-            _source(args, cluster, tls, program, stop) as source,
-            _telling(narrator, args.clips, f"P{args.rank} has") as tell,
-        ):
-            made = prepare(program, row, args.rank, args.clips, source, store, tell, kept.append)
+        with interrupted_by_sigterm(), _telling(narrator, args.clips, f"P{args.rank} has") as tell:
+            made = prepare(program, row, args.rank, args.clips, connect, store, tell, kept.append)
     except BaseException:
         if kept:
-            remark(f"{count(kept[-1], 'clip')} of {args.clips} were added to {args.store} and stay usable")
+            remark(
+                f"{kept[-1]:,} of {count(args.clips, 'clip')} are in {args.store}; those that party {1 - args.rank} "
+                "has, too, stay usable"
+            )
         raise
     result = _as_json(args, program, row.name, made)
     if args.json:

@@ -24,9 +24,10 @@ from sottovoce.engine.protocols.table import ProtocolRow, find
 from sottovoce.engine.tensors import U64
 from sottovoce.engine.transport.connection import Connection, peer_name
 from sottovoce.engine.transport.listener import Listener
+from sottovoce.engine.transport.tcp import Cancel
 from sottovoce.engine.transport.tls import Address, TlsContexts
 from sottovoce.serving.requests import reason_of
-from sottovoce.serving.standing import MAX_ORDER, MAX_PLAN, PREPARE, Order, Plan, chunks, prepare_digest
+from sottovoce.serving.standing import MAX_ORDER, MAX_PLAN, PREPARE, Order, Plan, check_layout, chunks, prepare_digest
 
 PARTIES = 2
 MAX_SEATS = 32
@@ -39,13 +40,17 @@ _SLICE_S = 0.1
 
 @dataclass(slots=True, eq=False)
 class _Seat:
-    """A party that has said what it wants. key: what its partner must want, too."""
+    """A party that has said what it wants. key: what its partner must want, too.
+
+    Its connection belongs to the thread that admitted it; while it waits for its partner, to whoever holds the lock.
+    """
 
     connection: Connection
     rank: int
     plan: Plan
     program: Program
     row: ProtocolRow
+    layout: Layout
     key: bytes
     since: float = field(default_factory=time.monotonic)
 
@@ -71,7 +76,7 @@ class DealerServer:
         self._changed = threading.Condition()
         self._waiting: list[_Seat] = []
         self._open: set[Connection] = set()
-        self._over = ""
+        self._ending = Cancel()
 
     def serve(self, stop: threading.Event) -> None:
         """Listen, bring partners together, deal. Raises ConfigError if it cannot listen."""
@@ -97,13 +102,14 @@ class DealerServer:
             finally:
                 self._end_all("the dealer is shutting down")
                 for thread in threads:
-                    thread.join(self._deadline_s)
+                    thread.join()
 
     # Bringing partners together.
 
     def _admit(self, connection: Connection) -> None:
         """In a thread of its own: take a plan, and deal if the partner waits for this one."""
         who = peer_name(connection.identity)
+        connection.adopt(deadline_s=self._deadline_s, cancel=self._ending)
         try:
             with self._changed:
                 full = len(self._open) >= MAX_SEATS
@@ -112,22 +118,23 @@ class DealerServer:
                 raise FrameError(f"busy: at most {MAX_SEATS} parties at a time; try again later")
             seat = self._seat(connection)
             self._log(f"{who} wants {seat.plan.standing.clips} clips of {seat.program.name} under {seat.row.name}")
+            with self._changed:
+                if self._ending.is_set():
+                    raise TransportError(self._ending.reason)
+                partner = next((s for s in self._waiting if s.key == seat.key and s.rank != seat.rank), None)
+                if partner is None:
+                    self._waiting.append(seat)
+                    return
+                self._waiting.remove(partner)
         except SottovoceError as error:
             self._log(f"refused: {who}: {error}")
-            self._leave(connection, reason_of(error))
+            self._leave(connection, self._ending.reason or reason_of(error))
             return
-        with self._changed:
-            partner = next((s for s in self._waiting if s.key == seat.key and s.rank != seat.rank), None)
-            if partner is None:
-                self._waiting.append(seat)
-                return
-            self._waiting.remove(partner)
         first, second = (seat, partner) if seat.rank == 0 else (partner, seat)
         self._serve_pair((first, second))
 
     def _seat(self, connection: Connection) -> _Seat:
         opening, rank = connection.opening, connection.identity.rank
-        connection.deadline_s = self._deadline_s
         if opening is None or opening.detail != PREPARE or rank is None:
             raise FrameError(f"a dealer deals to parties only, got {connection.identity}")
         plan = connection.recv_struct(Plan, MAX_PLAN)
@@ -135,32 +142,35 @@ class DealerServer:
         if not row.preprocessing:
             raise ConfigError(f"{row.name} needs no preprocessing")
         program = from_json(plan.program)
-        return _Seat(connection, rank, plan, program, row, prepare_digest(program.digest, row))
+        layout = demand(program, row)
+        check_layout("dealer", layout.digest, plan.standing.layout)
+        if layout.own + layout.derived + layout.common > MAX_CLIP_WORDS:
+            raise PreprocessingError(f"dealer: expected at most {MAX_CLIP_WORDS} words for a clip, got {layout}")
+        return _Seat(connection, rank, plan, program, row, layout, prepare_digest(program.digest, row))
 
     def _look_after_seats(self) -> None:
         """Send away who waits too long, and forget who has gone."""
         with self._changed:
-            waiting = list(self._waiting)
-        for seat in waiting:
-            reason = ""
-            if time.monotonic() - seat.since > self._deadline_s:
-                reason = self._no_partner(seat, waiting)
-            else:
-                try:
-                    seat.connection.check_open("wait for a partner")
-                except TransportError as error:
-                    reason = reason_of(error)
-            if reason:
-                with self._changed:
-                    if seat not in self._waiting:
-                        continue
-                    self._waiting.remove(seat)
-                self._log(f"P{seat.rank}: {reason}")
-                self._leave(seat.connection, reason)
+            leaving = [(seat, reason) for seat in self._waiting if (reason := self._over_for(seat))]
+            for seat, _ in leaving:
+                self._waiting.remove(seat)
+        for seat, reason in leaving:
+            self._log(f"P{seat.rank}: {reason}")
+            self._leave(seat.connection, reason)
 
-    def _no_partner(self, seat: _Seat, waiting: list[_Seat]) -> str:
+    def _over_for(self, seat: _Seat) -> str:
+        """Why a seat's wait is over, with the lock held; empty if it goes on."""
+        if time.monotonic() - seat.since > self._deadline_s:
+            return self._no_partner(seat)
+        try:
+            seat.connection.check_open("wait for a partner")
+        except TransportError as error:
+            return reason_of(error)
+        return ""
+
+    def _no_partner(self, seat: _Seat) -> str:
         peer = f"P{1 - seat.rank}"
-        others = sorted(f"{s.program.name} under {s.row.name}" for s in waiting if s.rank != seat.rank)
+        others = sorted(f"{s.program.name} under {s.row.name}" for s in self._waiting if s.rank != seat.rank)
         instead = f"; it asks for {', '.join(others)}, or another version of it" if others else ""
         wanted = f"{seat.program.name} under {seat.row.name}"
         return f"{peer} did not ask for {wanted} within {self._deadline_s:g} s{instead}: run `sottovoce prepare` there"
@@ -171,11 +181,12 @@ class DealerServer:
             self._open.discard(connection)
 
     def _end_all(self, reason: str) -> None:
+        """The threads close their own connections, within a fraction of a second or when a chunk is done."""
         with self._changed:
-            self._over = reason
-            left, self._waiting = list(self._open), []
-        for connection in left:
-            self._leave(connection, reason)
+            self._ending.because(reason)
+            left, self._waiting = self._waiting, []
+        for seat in left:
+            self._leave(seat.connection, reason)
 
     # Dealing.
 
@@ -187,8 +198,8 @@ class DealerServer:
             self._deal_all(seats)
             self._log(f"dealt {what} in {time.monotonic() - began:.1f} s")
         except SottovoceError as error:
-            reason = self._over or reason_of(error)
-            self._log(f"gave up {what}: {self._over or error}")
+            reason = self._ending.reason or reason_of(error)
+            self._log(f"gave up {what}: {self._ending.reason or error}")
         except BaseException as error:
             reason = reason_of(error)
             raise
@@ -197,9 +208,7 @@ class DealerServer:
                 self._leave(seat.connection, reason)
 
     def _deal_all(self, seats: tuple[_Seat, _Seat]) -> None:
-        layout = demand(seats[0].program, seats[0].row)
-        if layout.own + layout.derived + layout.common > MAX_CLIP_WORDS:
-            raise PreprocessingError(f"dealer: expected at most {MAX_CLIP_WORDS} words for a clip, got {layout}")
+        layout = seats[0].layout
         for seat, other in (seats, seats[::-1]):
             seat.connection.send_message(other.plan.standing)
         left = min(seat.plan.standing.clips for seat in seats)

@@ -7,6 +7,7 @@ the owner.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sottovoce.engine.backend.cpu import CpuBackend
-from sottovoce.engine.errors import HandshakeError, ModelError, PreprocessingError, TransportError
+from sottovoce.engine.errors import (
+    HandshakeError,
+    ModelError,
+    PreprocessingError,
+    SottovoceError,
+    TransportError,
+)
 from sottovoce.engine.keys import streams_of
 from sottovoce.engine.party import Party
 from sottovoce.engine.profile import Profile
@@ -28,7 +35,7 @@ from sottovoce.engine.transport.connection import Connection
 from sottovoce.engine.transport.handshake import Hello
 from sottovoce.engine.transport.listener import Listener
 from sottovoce.engine.transport.mesh import MeshLane, connect_mesh
-from sottovoce.engine.transport.tls import TlsContexts
+from sottovoce.engine.transport.tls import Identity, TlsContexts
 from sottovoce.kernels.cpu.blocks import HAS_AES
 from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.messages import CLASSIFY, DEPLOY, MAX_CONTROL, MAX_MESSAGE, Deploy, Join, Ready, Received
@@ -89,12 +96,26 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """What an owner has handed over."""
+    """What an owner has handed over. claim: whose weights they are, and which; empty if nothing depends on it."""
 
     deploy: Deploy
     program: Program
     supply: Supply | None
+    claim: bytes = field(repr=False)
     tensors: Mapping[str, AShare] = field(repr=False)
+
+
+class _NotStarted(SottovoceError):
+    """The parties are connected, and one of them cannot go on: all wait for the next deployment."""
+
+
+def claim_of(owner: Identity, weights: bytes) -> bytes:
+    """What a party binds masks of weights to: SHA-256 of the owner, as its certificate says it, and its tag.
+
+    The tag alone would not do. Both parties know it: one of them could give it to somebody else, who deploys weights
+    of its own under the same masks, and see the difference of the two models. Empty without a tag.
+    """
+    return hashlib.sha256(b"sottovoce/1/claim" + owner.urn.encode() + b"\0" + weights).digest() if weights else b""
 
 
 class Reception:
@@ -121,7 +142,7 @@ class Reception:
                 except BaseException as error:
                     if model.supply is not None:
                         model.supply.preprocessing.close()
-                    if not isinstance(error, PreprocessingError):
+                    if not isinstance(error, _NotStarted):
                         raise
                     self._refuse(owner, error)
                     continue
@@ -174,9 +195,9 @@ class Reception:
             owner.recv_arrays(slots)
             tensors[tensor.name] = row.receive(rank, slots, tensor.shape, tensor.frac_bits, setting.backend.fill)
         setting.log(f"P{rank} holds its shares of {program.name}: {program.parameters} secret numbers")
-        supply = None
+        supply, claim = None, claim_of(owner.identity, deploy.weights)
         if setting.store is not None:
-            supply = open_supply(setting.store, rank, program, row, deploy.weights, setting.backend.fill)
+            supply = open_supply(setting.store, rank, program, row, claim, setting.backend.fill)
         try:
             owner.send_message(Received(program.digest))
             owner.recv_struct(Join, MAX_CONTROL)
@@ -184,18 +205,18 @@ class Reception:
             if supply is not None:
                 supply.preprocessing.close()
             raise
-        return _Model(deploy, program, supply, tensors)
+        return _Model(deploy, program, supply, claim, tensors)
 
     def _set_up(self, model: _Model) -> Deployed:
+        """Raises _NotStarted if the stores do not fit, or one cannot be claimed: then both parties do."""
         lanes = self._join(model)
         try:
-            if model.supply is not None:
-                # Before W - B is opened: the masks B belong to these weights from now on.
-                model.supply.preprocessing.claim(model.deploy.weights)
             return Deployed(model.deploy, lanes, self._session(lanes, model), model.supply)
         except BaseException as error:
             for lane in lanes:
                 lane.transport.close(reason_of(error))
+            if isinstance(error, PreprocessingError | TransportError):
+                raise _NotStarted(str(error)) from error
             raise
 
     def _join(self, model: _Model) -> list[MeshLane]:
@@ -234,4 +255,4 @@ class Reception:
                 Party(setting.rank, setting.row.parties, transport, streams, backend, profile, preprocessing=supply)
             )
         make = Session if setting.tracer is None else setting.tracer.session
-        return make(setting.row, parties, model.program, model.tensors)
+        return make(setting.row, parties, model.program, model.tensors, model.claim or None)

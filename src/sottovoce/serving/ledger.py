@@ -5,12 +5,17 @@ It is no secret, and nothing but the figures that are reported depends on it; wi
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
+
+from sottovoce.engine.preprocessing.durable import PRIVATE
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
@@ -30,17 +35,33 @@ def ledger_path(store: Path) -> Path:
 
 
 def record(store: Path, cost: SegmentCost) -> None:
-    """Add a line."""
-    with open(ledger_path(store), "ab") as file:
-        file.write(msgspec.json.encode(cost) + b"\n")
+    """Add a line, if that is possible."""
+    with suppress(OSError), _regular(store, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
+        size = os.fstat(file.fileno()).st_size
+        torn = size and os.pread(file.fileno(), 1, size - 1) != b"\n"  # a crash, or a full disk
+        file.write((b"\n" if torn else b"") + msgspec.json.encode(cost) + b"\n")
 
 
 def read(store: Path) -> list[SegmentCost]:
-    """All lines; none for a ledger that is not there or not readable."""
-    with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        lines = ledger_path(store).read_bytes().splitlines()
-        return [msgspec.json.decode(line, type=SegmentCost) for line in lines]
-    return []
+    """All lines that can be read; none for a ledger that is not there or not readable."""
+    content = b""
+    with suppress(OSError), _regular(store, os.O_RDONLY) as file:
+        content = file.read()
+    costs = []
+    for line in content.splitlines():
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            costs.append(msgspec.json.decode(line, type=SegmentCost))
+    return costs
+
+
+def _regular(store: Path, flags: int) -> FileIO:
+    """The ledger, if it is a file: nobody is waited for at a pipe, and no link is followed. Raises OSError."""
+    handle = os.open(ledger_path(store), flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, PRIVATE)
+    file = FileIO(handle, "r+b" if flags & os.O_RDWR else "rb")
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise OSError(f"{ledger_path(store).name}: expected a regular file")
+    return file
 
 
 def cost_of(costs: Sequence[SegmentCost], clips: range) -> tuple[int, int] | None:

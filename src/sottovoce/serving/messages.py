@@ -16,6 +16,7 @@ MAX_BATCH: Final = 1 << 16
 MAX_INPUT_ELEMENTS: Final = 1 << 24
 MAX_QUEUED_BYTES: Final = 1 << 30
 CONTROL_TAG: Final = 0x7000
+WEIGHTS_BYTES: Final = 32
 
 Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Batch = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
@@ -26,15 +27,25 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Owner -> party, followed by one frame of slots per parameter tensor. session: fresh, the same for all parties.
 
-    weights: names the weights, to nobody but the owner, for protocols whose preprocessing is bound to them; see
-    `owner.weights_tag`.
+    weights: empty, or 32 bytes that name the weights, to nobody but the owner, for protocols whose preprocessing is
+    bound to them; see `owner.weights_tag`. A party uses it only together with who sent it (`deployment.claim_of`).
     """
 
     session: Id
     protocol: Annotated[str, msgspec.Meta(max_length=32)]
     lanes: Annotated[int, msgspec.Meta(ge=1, le=16)]
     program: Annotated[bytes, msgspec.Meta(max_length=MAX_JSON_BYTES)]
-    weights: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    weights: Annotated[bytes, msgspec.Meta(max_length=WEIGHTS_BYTES)] = b""
+
+    def __post_init__(self) -> None:
+        if len(self.weights) not in (0, WEIGHTS_BYTES):
+            raise ValueError(f"weights: expected none or {WEIGHTS_BYTES} bytes, got {len(self.weights)}")
+
+    def __repr__(self) -> str:
+        return f"Deploy(protocol={self.protocol!r}, lanes={self.lanes})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("protocol", self.protocol), ("lanes", self.lanes)]
 
 
 class Received(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -87,9 +87,10 @@ def deploy(
 def weights_tag(compiled: Compiled, root: bytes) -> bytes:
     """Names a model's weights to its owner alone: HMAC-SHA256 over the program's digest and the encoded weights.
 
-    Parties bind masks of weights to it: the same masks over other weights would reveal the difference of the two. So
-    whoever deploys the same weights again gets on with what the parties have prepared. root: derived from the owner's
-    private key; without one (tests on loopback) every deployment has a tag of its own.
+    Parties bind masks of weights to it and to its owner's name: the same masks over other weights would reveal the
+    difference of the two. So whoever deploys the same weights again gets on with what the parties have prepared.
+
+    root: derived from the owner's private key; without one (tests on loopback) every deployment has a tag of its own.
     """
     key = derive(root or secrets.token_bytes(KEY_BYTES), "weights tag")
     mac = hmac.new(key, compiled.program.digest, hashlib.sha256)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import ConfigError, ProtocolError, TransportError
-from sottovoce.engine.protocols.table import find
+from sottovoce.engine.protocols.table import ProtocolRow, find
 from sottovoce.engine.tracing.tracer import Tracer
 from sottovoce.engine.transport.listener import Listener
 from sottovoce.engine.transport.tls import TlsContexts
@@ -23,6 +23,14 @@ from sottovoce.serving.messages import CLASSIFY, DEPLOY, Offer
 from sottovoce.serving.requests import Pending, RequestBook, reason_of
 from sottovoce.serving.sequencer import Sequencer
 from sottovoce.serving.store import HOW, StoreAt
+
+
+def check_store(row: ProtocolRow, rank: int, given: bool) -> None:
+    """Whether a party has a store exactly if its protocol needs one. Raises ConfigError."""
+    if row.preprocessing and not given:
+        raise ConfigError(f"party {rank}: {row.name} needs a store of preprocessed material (--store DIR): {HOW}")
+    if given and not row.preprocessing:
+        raise ConfigError(f"party {rank}: store: {row.name} needs no preprocessing; expected none")
 
 
 class PartyServer:
@@ -48,10 +56,7 @@ class PartyServer:
         self.row = row = find(cluster.protocol)
         if not 0 <= rank < row.parties:
             raise ProtocolError(f"party: expected a rank below {row.parties}, got {rank}")
-        if row.preprocessing and store is None:
-            raise ConfigError(f"party {rank}: {row.name} needs a store of preprocessed material (--store DIR): {HOW}")
-        if store is not None and not row.preprocessing:
-            raise ConfigError(f"party {rank}: store: {row.name} needs no preprocessing; expected none")
+        check_store(row, rank, store is not None)
         self._tls = tls
         self._deadline_s = deadline_s
         self._log = log

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import msgspec
 import numpy as np
 
 from sottovoce.engine.cost import demand
 from sottovoce.engine.errors import ConfigError
-from sottovoce.engine.preprocessing.index import INDEX_FILE
 from sottovoce.engine.preprocessing.items import Layout
 from sottovoce.engine.preprocessing.segment import Source as SourceName
 from sottovoce.engine.preprocessing.store import Store, StoreIdentity
@@ -41,6 +41,7 @@ class Source(ABC):
     """Where one party's material comes from, connected. A context manager."""
 
     name: SourceName
+    rank: int
 
     @abstractmethod
     def exchange(self, mine: Standing) -> Standing:
@@ -72,7 +73,8 @@ class Source(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.close("" if kind is None else f"the other party stopped: {kind.__name__}")
+        why = "it was interrupted" if kind is KeyboardInterrupt else getattr(kind, "__name__", "")
+        self.close("" if kind is None else f"party {self.rank} stopped: {why}")
 
 
 class FromDealer(Source):
@@ -92,7 +94,8 @@ class FromDealer(Source):
         insecure_loopback: bool = False,
         cancel: threading.Event | None = None,
     ) -> None:
-        self._rank = rank
+        check_protocol(row, self.name)
+        self.rank = rank
         self._program = program
         self._row = row
         self._connection = connect_role(
@@ -118,7 +121,7 @@ class FromDealer(Source):
 
     def derived_words(self, layout: Layout) -> int:
         """P_0's come from its seed."""
-        return layout.derived if self._rank == 1 else 0
+        return layout.derived if self.rank == 1 else 0
 
     def segment(
         self, layout: Layout, start: int, clips: int, seed: bytes, mask_seed: bytes, progress: Progress
@@ -160,7 +163,7 @@ def prepare(
     row: ProtocolRow,
     rank: int,
     clips: int,
-    source: Source,
+    connect: Callable[[], Source],
     at: StoreAt,
     progress: Progress = lambda done: None,
     kept: Progress = lambda done: None,
@@ -168,17 +171,18 @@ def prepare(
     """Add the material of so many clips to this party's store, which is made if need be; the other party does the same.
 
     It is added segment by segment: what is complete stays, whatever happens then; `kept` is told how many clips that
-    are. Raises PreprocessingError, TransportError.
+    are. connect: called when the store is open, so that a store that cannot be used disturbs nobody else. Raises
+    ConfigError, PreprocessingError, TransportError.
     """
-    check_protocol(row, source.name)
-    layout, identity = demand(program, row), StoreIdentity(program.digest, row.name, rank)
+    layout = demand(program, row)
+    identity = StoreIdentity(program.digest, row.name, rank, layout.digest)
     with ExitStack() as stack:
-        old = None
-        if (at.folder / INDEX_FILE).exists():
-            old = stack.enter_context(Store.open(at.folder, key=at.key, identity=identity))
-        mine = Standing(clips, secrets.token_bytes(16))
+        old = Store.open_or_none(at.folder, key=at.key, identity=identity)
+        mine = Standing(clips, secrets.token_bytes(16), layout.digest)
         if old is not None:
-            mine = Standing(clips, mine.nonce, old.pair, old.position, old.end)
+            stack.enter_context(old)
+            mine = msgspec.structs.replace(mine, pair=old.pair, position=old.position, end=old.end)
+        source = stack.enter_context(connect())
         theirs = source.exchange(mine)
         pair = join_standings(rank, mine, theirs)
         store = old or stack.enter_context(Store.create(at.folder, key=at.key, identity=identity, pair=pair))

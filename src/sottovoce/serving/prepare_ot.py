@@ -24,7 +24,7 @@ from sottovoce.engine.transport.listener import Listener
 from sottovoce.engine.transport.mesh import connect_mesh
 from sottovoce.engine.transport.tls import TlsContexts
 from sottovoce.serving.cluster import Cluster
-from sottovoce.serving.prepare import Progress, Source
+from sottovoce.serving.prepare import Progress, Source, check_protocol
 from sottovoce.serving.standing import MAX_ORDER, Standing, chunks
 
 STANDING_TAG = 0x6001
@@ -47,8 +47,10 @@ class FromTransfers(Source):
         insecure_loopback: bool = False,
         cancel: threading.Event | None = None,
     ) -> None:
+        check_protocol(row, self.name)
+        self.rank = rank
         hello = Hello(
-            session=hashlib.sha256(b"sottovoce/1/prepare" + program.digest).digest()[:16],
+            session=hashlib.sha256(b"sottovoce/1/prepare").digest()[:16],
             program=program.digest,
             protocol=f"{row.name}/prepare",
             rank=rank,

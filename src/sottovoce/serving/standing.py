@@ -36,11 +36,13 @@ Index = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 class Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One party's: how many clips it wants to add, and what its store holds.
 
-    nonce: fresh. pair: of its store, empty if it has none yet. position, end: of its store, see `Store`.
+    nonce: fresh. layout: the digest of its `Layout`. pair: of its store, empty if it has none yet. position, end: of
+    its store, see `Store`.
     """
 
     clips: Clips
     nonce: Id
+    layout: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     pair: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
     position: Index = 0
     end: Index = 0
@@ -68,6 +70,9 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         return f"Order(start={self.start}, clips={self.clips})"
 
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("start", self.start), ("clips", self.clips)]
+
 
 def join_standings(rank: int, mine: Standing, theirs: Standing) -> bytes:
     """The pair id of both stores: the one they have, or a new one from both nonces.
@@ -75,6 +80,7 @@ def join_standings(rank: int, mine: Standing, theirs: Standing) -> bytes:
     Raises PreprocessingError if the two parties cannot go on together; the other one finds the same.
     """
     me, peer = f"party {rank}: prepare", f"party {1 - rank}"
+    check_layout(me, mine.layout, theirs.layout)
     if mine.clips != theirs.clips:
         raise PreprocessingError(f"{me}: expected {peer} to prepare {mine.clips} clips too, got {theirs.clips}")
     if mine.nonce == theirs.nonce:
@@ -91,6 +97,15 @@ def join_standings(rank: int, mine: Standing, theirs: Standing) -> bytes:
         return pairs.pop()
     first, second = (mine, theirs) if rank == 0 else (theirs, mine)
     return hashlib.sha256(b"sottovoce/1/pair" + first.nonce + second.nonce).digest()[:16]
+
+
+def check_layout(me: str, expected: bytes, got: bytes) -> None:
+    """Raises PreprocessingError if somebody else means other material by the same program and protocol."""
+    if got != expected:
+        raise PreprocessingError(
+            f"{me}: expected the material in layout {expected.hex()[:8]}, got {got.hex()[:8]}: run the same version of "
+            "sottovoce at both parties and the dealer"
+        )
 
 
 def segment_clips(layout: Layout) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sottovoce.engine.cost import demand
 from sottovoce.engine.errors import PreprocessingError
+from sottovoce.engine.preprocessing.opening import name_of
 from sottovoce.engine.preprocessing.store import Store, StoreIdentity
 from sottovoce.engine.preprocessing.supply import StorePreprocessing
 from sottovoce.engine.prg import Fill
@@ -61,14 +62,16 @@ def open_supply(at: StoreAt, rank: int, program: Program, row: ProtocolRow, weig
     """The store for a deployment. weights: the tag of its weights. Raises PreprocessingError; nothing has changed."""
     if not weights:
         raise PreprocessingError(f"party {rank}: {row.name} needs a tag of the weights, which the owner did not send")
-    store = Store.open(at.folder, key=at.key, identity=StoreIdentity(program.digest, row.name, rank))
+    layout = demand(program, row)
+    identity = StoreIdentity(program.digest, row.name, rank, layout.digest)
+    store = Store.open(at.folder, key=at.key, identity=identity)
     try:
         if store.claimed is not None and not hmac.compare_digest(store.claimed, weights):
             raise PreprocessingError(
-                f"party {rank}: store {at.folder}: expected the weights that it was used with before, got others: the "
+                f"{name_of(at.folder, identity)}: expected the weights that it was used with before, got others: the "
                 f"same masks would reveal their difference. Make new stores for these weights: {HOW}"
             )
-        return Supply(rank, StorePreprocessing(store, demand(program, row), fill), read(at.folder))
+        return Supply(rank, StorePreprocessing(store, layout, fill), read(at.folder))
     except BaseException:
         store.close()
         raise

@@ -20,22 +20,28 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tests.engine.preprocessing.stores import check_taken, fill, make, reopen
+from tests.engine.preprocessing.stores import IDENTITY, KEY, check_taken, fill, make, reopen
 
-from sottovoce.engine.errors import PreprocessingError
-from sottovoce.engine.preprocessing.index import INDEX_FILE
 from sottovoce.engine.preprocessing.segment import SegmentFile
-from sottovoce.engine.preprocessing.store import Store
+from sottovoce.engine.preprocessing.store import Store, Taken
 
 RANDOM_KILLS = 15
 FILES = ("open", "close", "read", "pread", "write", "pwrite", "flush", "fsync", "ftruncate", "flock")
 STEPS = frozenset((*FILES, "listdir", "mkdir", "unlink", "connect", "execute", "executemany"))
 
+
+def read_all(taken: list[Taken]) -> None:
+    """As a batch does, part by part."""
+    for part in taken:
+        for clip in part.clips:
+            part.read(range(clip, clip + 1))
+
+
 OPERATIONS: list[tuple[str, Callable[[Store], object]]] = [
-    ("take", lambda store: store.take(1)),
-    ("take across segments", lambda store: store.take(3)),
+    ("take", lambda store: read_all(store.take(1))),
+    ("take across segments", lambda store: read_all(store.take(3))),
     ("add", lambda store: fill(store, 2)),
-    ("take after used-up segment", lambda store: store.take(1)),
+    ("take after used-up segment", lambda store: read_all(store.take(1))),
     ("claim", lambda store: store.claim(b"tag")),
     ("advance", lambda store: store.advance(6)),
     ("align", lambda store: store.align(6, 7)),
@@ -142,8 +148,8 @@ def at_every_step(base: Path) -> int:
             told = killed_before(step, folder, new)
             if not new:
                 check(folder, told, stages)
-            elif not (folder / INDEX_FILE).exists() or not committed(folder):
-                make(folder).close()  # it never was a store, and can be made again
+            else:  # a whole store, or none that is in the way
+                (Store.open_or_none(folder, key=KEY, identity=IDENTITY) or make(folder)).close()
         total += steps
     return total
 
@@ -152,17 +158,6 @@ def stage_of(text: str) -> tuple[int, int, bool]:
     """Position, end, claimed."""
     _, position, end, claimed = text.split()
     return int(position), int(end), claimed == "True"
-
-
-def committed(folder: Path) -> bool:
-    """Whether a making that was stopped got as far as a whole store."""
-    try:
-        reopen(folder).close()
-    except PreprocessingError as error:
-        if "making was stopped" not in str(error):
-            raise
-        return False
-    return True
 
 
 def reset(base: Path, new: bool) -> None:
@@ -187,8 +182,8 @@ def at_random(base: Path) -> int:
             while True:
                 if store.end - store.position < 3:
                     fill(store, 5)
-                for clip in store.take(2):
-                    os.write(send, b"%d\n" % clip.index)
+                for clip in [clip for part in store.take(2) for clip in part.clips]:
+                    os.write(send, b"%d\n" % clip)
         os.close(send)
         with os.fdopen(receive) as told:
             told.readline()

@@ -11,7 +11,7 @@ from sottovoce.engine.preprocessing.store import Store, StoreIdentity, Taken
 
 KEY = bytes(range(100, 132))
 PAIR = b"p" * 4 + bytes(range(200, 212))
-IDENTITY = StoreIdentity(program=bytes(range(32)), protocol="beaver2", rank=1)
+IDENTITY = StoreIdentity(program=bytes(range(32)), protocol="beaver2", rank=1, layout=bytes(range(64, 96)))
 DERIVED, COMMON = 5, 3
 
 
@@ -52,7 +52,9 @@ def reopen(folder: Path) -> Store:
 
 def check_taken(taken: Sequence[Taken], wanted: range) -> None:
     """Each clip once, in order, with its own content."""
-    assert [clip.index for clip in taken] == list(wanted)
-    for clip in taken:
-        np.testing.assert_array_equal(clip.derived, words_of(clip.index, DERIVED))
-        np.testing.assert_array_equal(clip.common, words_of(clip.index, COMMON))
+    assert [clip for part in taken for clip in part.clips] == list(wanted)
+    for part in taken:
+        derived, common = part.read(part.clips)
+        np.testing.assert_array_equal(derived, [words_of(clip, DERIVED) for clip in part.clips])
+        np.testing.assert_array_equal(common, [words_of(clip, COMMON) for clip in part.clips])
+        assert part.done

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sottovoce.engine.errors import ConfigError
-from sottovoce.engine.preprocessing.keyfile import default_key_path, load_or_create_key
+from sottovoce.engine.preprocessing.keyfile import default_key_path, load_key, load_or_create_key
 
 
 def test_made_once(tmp_path: Path) -> None:
@@ -33,6 +33,35 @@ def test_all_who_come_at_once_get_the_same(tmp_path: Path) -> None:
         thread.join()
     assert len(keys) == 8 and len(set(keys)) == 1
     assert os.listdir(tmp_path) == ["store.key"]
+
+
+def test_loading_never_makes_one(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "store.key"
+    with pytest.raises(ConfigError, match="got no file: `sottovoce prepare` makes one"):
+        load_key(path)
+    assert not path.parent.exists()
+    key = load_or_create_key(path)
+    assert load_key(path) == key
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="expected mode 0600"):
+        load_key(path)
+
+
+def test_a_process_that_was_killed_leaves_no_second_copy(tmp_path: Path) -> None:
+    path = tmp_path / "store.key"
+    key = load_or_create_key(path)
+    drafts = [tmp_path / f".store.key.{digit * 16}" for digit in "abc"]
+    os.link(path, drafts[0])  # killed between giving the name and removing the draft
+    for draft in drafts[1:]:
+        draft.write_bytes(bytes(32))
+    os.utime(drafts[1], (1e9, 1e9))  # killed before, long ago; the third is being made now
+    others = [tmp_path / name for name in (".store.key.abc", ".other.key." + "a" * 16, "store.key." + "a" * 16)]
+    for other in others:
+        other.write_bytes(bytes(32))
+        os.utime(other, (1e9, 1e9))
+    assert load_or_create_key(path) == key
+    assert [draft.exists() for draft in drafts] == [False, False, True]
+    assert all(other.exists() for other in others)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])

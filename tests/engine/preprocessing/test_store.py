@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable
@@ -37,10 +39,10 @@ def test_every_clip_once_and_in_order(tmp_path: Path) -> None:
         mask_seed = store.mask_seed
         first = store.take(2)
         check_taken(first, range(2))
-        assert {clip.seed for clip in first} == {seed_of(0)}
+        assert [part.segment.seed for part in first] == [seed_of(0)]
         across = store.take(3)
         check_taken(across, range(2, 5))
-        assert [clip.seed for clip in across] == [seed_of(0), seed_of(3), seed_of(3)]
+        assert [part.segment.seed for part in across] == [seed_of(0), seed_of(3)]
     with reopen(tmp_path / "s") as store:
         assert (store.position, store.end, store.pair, store.mask_seed) == (5, 7, PAIR, mask_seed)
         fill(store, 2)
@@ -49,6 +51,40 @@ def test_every_clip_once_and_in_order(tmp_path: Path) -> None:
     assert len(mask_seed) == 32
     with make(tmp_path / "other") as other:
         assert other.mask_seed != mask_seed
+
+
+def test_records_are_read_when_they_are_asked_for_and_once(tmp_path: Path) -> None:
+    with make(tmp_path / "s") as store:
+        first, second = store.take(6)
+        assert (first.clips, second.clips) == (range(3), range(3, 6))
+        derived, common = second.read(range(4, 6))
+        np.testing.assert_array_equal(derived, [words_of(clip, DERIVED) for clip in (4, 5)])
+        np.testing.assert_array_equal(common, [words_of(clip, COMMON) for clip in (4, 5)])
+        for clips in (range(4, 5), range(3, 5), range(2, 4), range(6, 7)):
+            with pytest.raises(MaskReuseError, match="not read yet"):
+                second.read(clips)
+        assert not second.done
+        second.read(range(3, 4))
+        assert second.done and not first.done
+
+
+def test_a_used_up_segment_stays_until_it_is_read(tmp_path: Path) -> None:
+    """The next batch may be taken before; what lies behind the first unread segment stays, so that there is no gap."""
+    folder = tmp_path / "s"
+    with make(folder, [2, 2, 2]) as store:
+        (first,) = store.take(2)
+        check_taken(store.take(2), range(2, 4))
+        store.advance(5)
+        assert [segment.start for segment in store.segments] == [0, 2, 4]
+        shutil.copytree(folder, tmp_path / "crashed")
+        check_taken([first], range(2))
+        store.claim(b"tag")
+        assert [segment.start for segment in store.segments] == [4]
+        assert len(list((folder / "segments").iterdir())) == 1
+    with reopen(tmp_path / "crashed") as store:
+        store.claim(b"tag")
+        assert [segment.start for segment in store.segments] == [4]
+        check_taken(store.take(1), range(5, 6))
 
 
 def test_segments_say_what_there_is(tmp_path: Path) -> None:
@@ -61,20 +97,19 @@ def test_segments_say_what_there_is(tmp_path: Path) -> None:
         assert sizes == {s.file: s.file_bytes for s in both}
         assert both[0].created > 1_600_000_000
         store.take(2)
-        only_seed = store.take(5)
-        assert all((clip.seed, clip.derived, clip.common) == (seed_of(2), None, None) for clip in only_seed)
+        (only_seed,) = store.take(5)
+        assert only_seed.segment.seed == seed_of(2)
+        assert [words.shape for words in only_seed.read(range(3, 5))] == [(2, 0), (2, 0)]
 
 
 @pytest.mark.parametrize(("derived", "common"), [(4, 0), (0, 4)])
 def test_records_of_one_part(tmp_path: Path, derived: int, common: int) -> None:
     with make(tmp_path / "s", []) as store:
         fill(store, 3, derived, common)
-        for clip in store.take(3):
-            for part, words in ((clip.derived, derived), (clip.common, common)):
-                if words:
-                    np.testing.assert_array_equal(part, words_of(clip.index, words))
-                else:
-                    assert part is None
+        (taken,) = store.take(3)
+        for part, words in zip(taken.read(range(1, 3)), (derived, common), strict=True):
+            assert part.shape == (2, words)
+            np.testing.assert_array_equal(part, [words_of(clip, words) for clip in (1, 2)])
 
 
 def test_too_few_says_what_is_missing_and_consumes_nothing(tmp_path: Path) -> None:
@@ -89,7 +124,7 @@ def test_too_few_says_what_is_missing_and_consumes_nothing(tmp_path: Path) -> No
 
 def test_used_up_segments_are_deleted(tmp_path: Path) -> None:
     with make(tmp_path / "s", [2, 2]) as store:
-        store.take(2)
+        check_taken(store.take(2), range(2))
         store.take(1)
         assert [s.start for s in store.segments] == [2]
         assert len(list((tmp_path / "s" / "segments").iterdir())) == 1
@@ -108,6 +143,7 @@ def test_used_up_segments_are_deleted(tmp_path: Path) -> None:
         (replace(IDENTITY, program=bytes(32)), f"for model '{bytes(32).hex()}', got one for '0001"),
         (replace(IDENTITY, protocol="beaver2-fss"), "for protocol 'beaver2-fss', got one for 'beaver2'"),
         (replace(IDENTITY, rank=0), "for party 0, got one for 1"),
+        (replace(IDENTITY, layout=bytes(32)), "layout 0+, got 4041.*made for another version or protocol: make a new"),
     ],
 )
 def test_of_another_model_protocol_or_party(tmp_path: Path, other, expected: str) -> None:
@@ -138,8 +174,33 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(PreprocessingError, match=r"cat\.jpg"):
         make(tmp_path / "photos")
     assert os.listdir(tmp_path / "photos") == ["cat.jpg"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PreprocessingError, match=r"expected a store, got a folder without index\.sqlite: `sottovoce"):
+        reopen(tmp_path / "empty")
+    (tmp_path / "file").touch()
+    for call in (reopen, make, or_none):
+        with pytest.raises(PreprocessingError, match="expected a folder, got a file"):
+            call(tmp_path / "file")
     with pytest.raises(PreprocessingError, match="pair id of 16 bytes, got 3"):
         Store.create(tmp_path / "p", key=KEY, identity=IDENTITY, pair=b"abc")
+
+
+def or_none(folder: Path) -> Store | None:
+    return Store.open_or_none(folder, key=KEY, identity=IDENTITY)
+
+
+def test_whether_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("none", "empty"):
+        assert or_none(tmp_path / name) is None
+        assert not (tmp_path / name / "index.sqlite").exists()
+    make(tmp_path / "s").close()
+    store = or_none(tmp_path / "s")
+    assert store is not None
+    with store, pytest.raises(PreprocessingError, match="has open"):
+        or_none(tmp_path / "s")
+    with pytest.raises(PreprocessingError, match="the key that it was made with"):
+        Store.open_or_none(tmp_path / "s", key=KEY[::-1], identity=IDENTITY)
 
 
 def test_opened_twice(tmp_path: Path) -> None:
@@ -283,7 +344,9 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
 def test_a_clip_is_marked_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with make(tmp_path / "s") as store:
         events = record(monkeypatch, store)
-        store.take(1)
+        (taken,) = store.take(2)
+        assert events == ["commit"]
+        taken.read(range(1))
         assert events == ["commit", "read"]
         monkeypatch.setattr(store._index, "commit", refuse)
         with pytest.raises(PreprocessingError, match="no"):
@@ -298,10 +361,20 @@ def test_a_segment_is_on_the_disk_before_it_is_in_the_index(tmp_path: Path, monk
         assert events == ["fsync file", "fsync folder", "commit"]
 
 
+FULL = (("fullfsync", 1), ("checkpoint_fullfsync", 1))
+
+
 def test_the_index_waits_for_the_disk(tmp_path: Path) -> None:
     with make(tmp_path / "s") as store:
-        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("locking_mode", "exclusive")):
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("locking_mode", "exclusive"), *FULL):
             assert store._index._db.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+
+
+def test_a_disk_without_a_write_ahead_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **more: connect(":memory:", **more))
+    with pytest.raises(PreprocessingError, match="write-ahead log, got journal mode 'memory'"):
+        make(tmp_path / "s")
 
 
 def record(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[str]:
@@ -337,7 +410,7 @@ def test_threads_never_get_the_same_clip(tmp_path: Path) -> None:
 
         def work() -> None:
             for _ in range(10):
-                taken.append(store.take(1)[0].index)
+                taken.extend(store.take(1)[0].clips)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
@@ -355,8 +428,8 @@ def test_no_secret_in_the_clear(tmp_path: Path) -> None:
     with make(tmp_path / "s") as store:
         store.claim(tag)
         taken = store.take(1)
-        shown = repr((store, store._own, store.segments, taken, store._file(store.segments[0]))).encode()
-        secrets = [KEY, store.mask_seed, seed_of(0), seed_of(3)]
+        shown = repr((store, store._own, store._state, store.segments, taken, store._file(store.segments[0]))).encode()
+        secrets = [KEY, store.mask_seed, seed_of(0), seed_of(3), tag]
         content = [words_of(i, words).tobytes() for i in range(7) for words in (DERIVED, COMMON)]
         folder = b"".join(path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file())
     folder += b"".join(path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file())
@@ -386,7 +459,46 @@ def test_equal_content_looks_different(tmp_path: Path) -> None:
         assert len({row.tobytes() for row in body}) == 4
 
 
+def test_no_error_tells_where_a_store_lies(tmp_path: Path) -> None:
+    """Peers get to read it; the folder's name is enough for whoever runs the party."""
+    errors = []
+
+    def failing(call: Callable[[], object]) -> None:
+        with pytest.raises((PreprocessingError, ProtocolError)) as caught:
+            call()
+        errors.append(str(caught.value))
+
+    folder = tmp_path / "s"
+    failing(lambda: reopen(folder))
+    with make(folder) as store:
+        (taken,) = store.take(1)
+        for call in (
+            lambda: reopen(folder),
+            lambda: store.take(100),
+            lambda: store.take(0),
+            lambda: store.advance(0),
+            lambda: store.align(0, 5),
+            lambda: store._index.commit(b"", [(0, b""), (0, b"")]),
+            lambda: taken.read(range(5, 6)),
+        ):
+            failing(call)
+        (folder / "segments" / store.segments[0].file).unlink()
+        failing(lambda: taken.read(range(1)))
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name not in ("lock", "index.sqlite-wal"):
+            content = path.read_bytes()
+            for bad in (b"rubbish" * 1000, None):
+                path.write_bytes(bad) if bad else path.unlink()
+                failing(lambda: reopen(folder))
+            path.write_bytes(content)
+    assert len(errors) >= 13
+    for text in errors:
+        assert str(tmp_path) not in text and "party 1: store 's'" in text
+
+
 def test_others_may_not_read_it(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s").chmod(0o755)
     with make(tmp_path / "s"):
         for path in [tmp_path / "s", *(tmp_path / "s").rglob("*")]:
             assert not path.stat().st_mode & 0o077, path

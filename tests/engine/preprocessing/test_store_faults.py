@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import sqlite3
@@ -47,7 +48,7 @@ def test_a_damaged_record_is_named_and_stays_used(tmp_path: Path, at: int) -> No
         with pytest.raises(
             PreprocessingError, match=r"segment \w{8} \(clips 3 to 6\): the record of clip 5 is damaged"
         ):
-            store.take(2)
+            check_taken(store.take(2), range(4, 6))
         assert store.position == 6
         check_taken(store.take(1), range(6, 7))
 
@@ -64,7 +65,7 @@ def test_a_record_in_the_place_of_another(tmp_path: Path) -> None:
         for clip in (0, 3):
             store.advance(clip)
             with pytest.raises(PreprocessingError, match=f"record of clip {clip} is damaged or not its own"):
-                store.take(1)
+                check_taken(store.take(1), range(clip, clip + 1))
 
 
 def test_a_segment_in_the_place_of_another(tmp_path: Path) -> None:
@@ -76,10 +77,10 @@ def test_a_segment_in_the_place_of_another(tmp_path: Path) -> None:
     second.write_bytes(second.read_bytes()[:HEADER_BYTES] + foreign.read_bytes()[HEADER_BYTES:])
     with reopen(tmp_path / "s") as store:
         with pytest.raises(PreprocessingError, match="its own header"):
-            store.take(1)
+            check_taken(store.take(1), range(1))
         store.advance(3)
         with pytest.raises(PreprocessingError, match="record of clip 3 is damaged or not its own"):
-            store.take(1)
+            check_taken(store.take(1), range(3, 4))
 
 
 def test_everything_is_bound_into_a_record(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_a_truncated_longer_or_missing_segment(tmp_path: Path, size: int | None)
         path.unlink()
         store.advance(3)
         with pytest.raises(PreprocessingError, match=r"clips 3 to 6\): read: No such file"):
-            store.take(1)
+            check_taken(store.take(1), range(3, 4))
 
 
 # ---- the index ----------------------------------------------------------------------------------------------------
@@ -205,6 +206,30 @@ def test_a_state_from_before_or_from_another_store(tmp_path: Path) -> None:
     edit(tmp_path / "s", "UPDATE store SET state = ?", new)
     with reopen(tmp_path / "s") as store:
         assert store.position == 1
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\x07" * 1000, "\u202e" * 1000, "x" * 100_000])
+def test_what_a_foreign_file_says_is_cut(tmp_path: Path, text: str) -> None:
+    make(tmp_path / "s").close()
+    edit(tmp_path / "s", "UPDATE store SET header = CAST(replace(header, 'beaver2', ?) AS BLOB)", text_in_json(text))
+    with pytest.raises(PreprocessingError, match="for protocol 'beaver2', got one for '") as caught:
+        reopen(tmp_path / "s")
+    assert len(str(caught.value)) < 300 and str(caught.value).isascii() and str(caught.value).isprintable()
+
+
+def text_in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def test_an_index_that_speaks(tmp_path: Path) -> None:
+    """SQLite repeats names of a schema that it cannot read."""
+    make(tmp_path / "s").close()
+    with closing(sqlite3.connect(tmp_path / "s" / INDEX_FILE)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET sql = 'CREATE ' || ? WHERE name = 'segment'", ["\x1b[2J" * 500])
+    with pytest.raises(PreprocessingError) as caught:
+        reopen(tmp_path / "s")
+    assert len(str(caught.value)) < 300 and str(caught.value).isascii() and str(caught.value).isprintable()
 
 
 def state_of(folder: Path) -> bytes:
@@ -329,6 +354,31 @@ def test_a_making_that_was_stopped_can_be_repeated(tmp_path: Path, monkeypatch: 
         reopen(tmp_path / "s")
     with make(tmp_path / "s") as store:
         check_taken(store.take(1), range(1))
+
+
+def test_a_making_that_was_stopped_anywhere_is_not_in_the_way(tmp_path: Path) -> None:
+    """After each call that reaches the disk: `open_or_none` finds none, or a whole one."""
+    calls = ["prepare_file", "Index", "Witness.create", "sync_folder", "make_private", "Index.create"]
+    for number, name in enumerate(calls):
+        folder = tmp_path / str(number)
+        with pytest.MonkeyPatch.context() as stopped:
+            stopped.setattr(f"sottovoce.engine.preprocessing.opening.{name}", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                make(folder)
+        assert Store.open_or_none(folder, key=KEY, identity=IDENTITY) is None
+        with make(folder) as store:
+            check_taken(store.take(1), range(1))
+        with Store.open_or_none(folder, key=KEY, identity=IDENTITY) as again:
+            assert again.position == 1
+
+
+def test_an_index_that_was_lost_is_no_making_that_was_stopped(tmp_path: Path) -> None:
+    make(tmp_path / "s").close()
+    (tmp_path / "s" / INDEX_FILE).write_bytes(b"")
+    for call in (reopen, make, lambda folder: Store.open_or_none(folder, key=KEY, identity=IDENTITY)):
+        with pytest.raises(PreprocessingError, match="empty, beside segments"):
+            call(tmp_path / "s")
+    assert len(list((tmp_path / "s" / "segments").iterdir())) == 2
 
 
 def test_an_older_copy_of_everything_is_what_the_partner_must_notice(tmp_path: Path) -> None:

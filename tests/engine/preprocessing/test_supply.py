@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,10 +15,11 @@ import pytest
 from tests.engine.preprocessing.stores import IDENTITY, KEY, PAIR
 
 from sottovoce.engine.backend.cpu import CpuBackend
-from sottovoce.engine.errors import MaskReuseError, PreprocessingError
+from sottovoce.engine.errors import MaskReuseError, PreprocessingError, ProtocolError
 from sottovoce.engine.preprocessing.dealer import deal, weight_masks
 from sottovoce.engine.preprocessing.items import Layout
 from sottovoce.engine.preprocessing.kinds import Mul, Product
+from sottovoce.engine.preprocessing.segment import SegmentFile
 from sottovoce.engine.preprocessing.store import Store
 from sottovoce.engine.preprocessing.supply import StorePreprocessing
 from sottovoce.engine.program import Linear, TensorSpec
@@ -75,8 +78,11 @@ def test_the_parties_material_fits_together(pair: Pair) -> None:
 def test_no_part_comes_twice(pair: Pair) -> None:
     batch = pair[1].reserve(4)
     batch.part(1, 3)
-    for start, stop in ((1, 3), (0, 2), (2, 4), (0, 4), (3, 5), (-1, 1), (3, 3), (4, 5)):
-        with pytest.raises(MaskReuseError):
+    for start, stop in ((1, 3), (0, 2), (2, 4), (0, 4)):
+        with pytest.raises(MaskReuseError, match=f"got {start} to {stop - 1} of the batch"):
+            batch.part(start, stop)
+    for start, stop in ((3, 5), (-1, 1), (0, 0), (3, 3), (3, 2), (4, 5)):
+        with pytest.raises(ProtocolError, match=f"at least one of the batch's 4 clips, got those from {start} up"):
             batch.part(start, stop)
     batch.part(0, 1)
     batch.part(3, 4)
@@ -128,5 +134,46 @@ def test_records_of_another_demand(tmp_path: Path) -> None:
         with store.add(0, 1, bytes(32), source="ot", derived_words=LAYOUT.derived + 1, common_words=0) as writer:
             writer.write(np.zeros((1, LAYOUT.derived + 1), np.uint64), None)
         batch = StorePreprocessing(store, LAYOUT, FILL).reserve(1)
-        with pytest.raises(PreprocessingError, match=f"expected {LAYOUT.derived} words, got {LAYOUT.derived + 1}"):
+        with pytest.raises(PreprocessingError, match=f"expected {LAYOUT.derived} derived .* got {LAYOUT.derived + 1}"):
             batch.part(0, 1)
+
+
+def test_a_big_batch_takes_the_memory_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are decrypted part by part, in threads as lanes do; when all are read the files may go."""
+    layout, clips, step = Layout([Mul(5000)]), 96, 4
+    read: list[range] = []
+    real = SegmentFile.read
+
+    def noted(file: SegmentFile, clips: range) -> tuple[np.ndarray, np.ndarray]:
+        read.append(clips)
+        return real(file, clips)
+
+    monkeypatch.setattr(SegmentFile, "read", noted)
+    with Store.create(tmp_path / "s", key=KEY, identity=IDENTITY, pair=PAIR) as store:
+        for start in range(0, clips, 48):
+            with store.add(start, 48, bytes(32), source="ot", derived_words=layout.derived, common_words=0) as writer:
+                for _ in range(48):
+                    writer.write(np.ones((1, layout.derived), np.uint64), None)
+        tracemalloc.start()
+        try:
+            batch = StorePreprocessing(store, layout, FILL).reserve(clips)
+            assert not read
+            parts = [range(start, start + step) for start in range(0, clips, step)]
+
+            def lane(number: int) -> None:
+                for part in parts[number::2]:
+                    assert (batch.part(part.start, part.stop).take(Mul(5000 * step))["c"] == 1).all()
+
+            threads = [threading.Thread(target=lane, args=(number,)) for number in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert sorted(read, key=lambda part: part.start) == parts
+        whole = 8 * clips * (layout.own + layout.derived)
+        assert peak < whole / 3
+        store.claim(b"tag")
+        assert not store.segments
