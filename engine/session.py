@@ -71,9 +71,10 @@ def execute(
                 case Transpose():
                     x = x.map(lambda v: v.swapaxes(1, 2))
     if output == "scores":
-        return x
+        with span(program.steps[-1].name):
+            return protocol.refresh(x)
     with span("argmax"):
-        return argmax_one_hot(protocol, x, program.compare_bits)
+        return protocol.refresh(argmax_one_hot(protocol, x, program.compare_bits))
 
 
 def linear_steps(program: Program) -> list[Linear]:
@@ -209,7 +210,7 @@ class Session:
         def span(layer: str) -> AbstractContextManager[None]:
             return lane.profile.span(layer, lane.transport.counters)
 
-        return self.row.export(protocol.refresh(execute(protocol, self.program, self._weights, part, output, span)))
+        return self.row.export(execute(protocol, self.program, self._weights, part, output, span))
 
 
 def share_input(row: ProtocolRow, encoded: NDArray[np.uint64], fill: Fill) -> Sequence[Sequence[NDArray[np.uint8]]]:

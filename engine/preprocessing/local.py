@@ -122,7 +122,7 @@ class _LocalReserved(Reserved):
 
     def part(self, start: int, stop: int) -> Material:
         """The material of the clips start … stop - 1, once."""
-        if not 0 <= start < stop:
+        if start >= stop:
             raise ProtocolError(f"party {self._rank}: preprocessing: expected clips, got {start} to {stop}")
         wanted = range(self._first + start, self._first + stop)
         if not self._left.issuperset(wanted):
