@@ -33,7 +33,7 @@ format: $(VENV)/.ready-dev  ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready-run  ## measure the paper's tables (up to 10 minutes; ARGS=--quick: one)
+bench: $(VENV)/.ready-run  ## measure the paper's tables (many minutes; ARGS=--quick: one)
 	@$(BIN)/sottovoce bench paper $(ARGS)
 
 docs: $(VENV)/.ready-run  ## check that every link in the docs leads somewhere

@@ -26,7 +26,7 @@ def add(words: Subparsers) -> None:
         "paper",
         help="the paper's tables of time, rounds, bytes and accuracy",
         description="Run every protocol for one clip with a process for each party, and print the paper's table beside "
-        "its own figures (docs/paper.md). The full command takes up to ten minutes, --quick up to one.",
+        "its own figures (docs/paper.md). The full command takes many minutes, --quick about one.",
     )
     parser.add_argument("--quick", action="store_true", help="only the model and the batch of the paper's table")
     parser.add_argument(
