@@ -16,6 +16,7 @@ from sottovoce.engine.preprocessing.durable import printable
 from sottovoce.engine.preprocessing.seal import SALT_BYTES, Sealer
 from sottovoce.engine.preprocessing.segment import Segment
 from sottovoce.engine.prg import KEY_BYTES
+from sottovoce.engine.structs import unpack
 
 FORMAT = 1
 T = TypeVar("T")
@@ -117,7 +118,7 @@ class Vault:
         """What was sealed. Raises PreprocessingError."""
         try:
             plain = self._sealer.unseal(purpose, box, self.header)
-            return msgspec.msgpack.decode(plain, type=type)
+            return unpack(plain, type)
         except (InvalidTag, msgspec.MsgspecError):
             raise PreprocessingError(f"{self._where}: its {purpose} is damaged or belongs to another store") from None
 

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from sottovoce.engine.errors import ConfigError, DeadlineError, FrameError, HandshakeError, PeerClosedError
+from sottovoce.engine.structs import unpack
 from sottovoce.engine.transport.base import Array, Counters
 from sottovoce.engine.transport.frame import DATA, HELLO, MAX_LANES, NO_SESSION, clean_reason
 from sottovoce.engine.transport.link import DEFAULT_INBOX, Link
@@ -139,7 +140,7 @@ class Connection:
         """Receive one frame of at most `limit` bytes that must be a `kind` in MessagePack, strictly."""
         data = self.recv_message(limit, tag=tag)
         try:
-            return msgspec.msgpack.decode(data, type=kind)
+            return unpack(data, kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             text = clean_reason(str(error))
             raise FrameError(f"{self.name}: from {self._link.name}: expected a {kind.__name__}: {text}") from None

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sottovoce.engine.errors import FrameError, HandshakeError, PeerClosedError
+from sottovoce.engine.structs import unpack
 from sottovoce.engine.transport.connection import Connection
 from sottovoce.engine.transport.frame import MAX_LANES, clean_reason
 from sottovoce.engine.transport.tls import MAX_PARTIES
@@ -116,10 +117,10 @@ def _exchange_hello(connection: Connection, hello: Hello, peer: int) -> tuple[He
     connection.send_message(mine, tag=_HELLO_TAG)
     data = connection.recv_message(MAX_HELLO, tag=_HELLO_TAG)
     try:
-        version = msgspec.msgpack.decode(data, type=_Version).version
+        version = unpack(data, _Version).version
         if version != hello.version:
             raise _Mismatch("protocol version", hello.version, version)
-        theirs = msgspec.msgpack.decode(data, type=Hello)
+        theirs = unpack(data, Hello)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _Mismatch("hello", "a valid Hello", error) from None
     _compare("protocol", hello.protocol, theirs.protocol)

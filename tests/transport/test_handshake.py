@@ -21,6 +21,7 @@ from sottovoce.engine.transport.handshake import Hello, PairKey, agree, agree_ci
 from sottovoce.engine.transport.link import Link
 from sottovoce.engine.transport.mesh import Listener, MeshLane, connect_mesh, connect_role
 from sottovoce.engine.transport.tls import Identity, load_tls
+from sottovoce.serving.cluster import free_addresses
 from tests.transport.meshes import LOOPBACK, PROGRAM, SESSION, contexts, hello, in_threads, try_mesh
 
 KINDS = ("tcp", "tls")
@@ -194,8 +195,7 @@ def test_one_party_with_another_idea_stops_the_mesh_everywhere(change: dict[str,
 def test_a_peer_that_leaves_after_its_handshake_stops_the_set_up(certificates: Path) -> None:
     """P2 is done with P0 and waits for P1, who never comes; P0 fails and says why; a late P1 is told by P0 too."""
     tls = contexts(certificates, 3)
-    with socket.create_server(LOOPBACK) as free:
-        nobody = free.getsockname()[:2]
+    (nobody,) = free_addresses(1)
     with (
         Listener(LOOPBACK, rank=0, parties=3, tls=tls[0]) as zero,
         Listener(LOOPBACK, rank=2, parties=3, tls=tls[2]) as two,
@@ -268,8 +268,7 @@ def test_garbage_keys_and_proofs_are_refused() -> None:
 
 def test_a_party_that_is_late_is_waited_for(certificates: Path) -> None:
     tls = contexts(certificates, 2)
-    with socket.create_server(LOOPBACK) as free:
-        address = free.getsockname()[:2]
+    (address,) = free_addresses(1)
     listeners: list[Listener] = []
 
     def late() -> list[MeshLane]:
@@ -288,8 +287,7 @@ def test_a_party_that_is_late_is_waited_for(certificates: Path) -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_party_that_is_down_is_a_deadline(rank: int, certificates: Path) -> None:
     tls = contexts(certificates, 2)
-    with socket.create_server(LOOPBACK) as free:
-        address = free.getsockname()[:2]
+    (address,) = free_addresses(1)
     with (
         Listener(LOOPBACK, rank=rank, parties=2, tls=tls[rank]) as listener,
         pytest.raises(DeadlineError, match=f"P{rank}.*P{1 - rank}"),

@@ -18,6 +18,7 @@ from sottovoce.engine.preprocessing.ot.source import OtSource
 from sottovoce.engine.preprocessing.segment import Source as SourceName
 from sottovoce.engine.program import Program
 from sottovoce.engine.protocols.table import ProtocolRow
+from sottovoce.engine.structs import unpack
 from sottovoce.engine.tensors import U64
 from sottovoce.engine.transport.handshake import Hello
 from sottovoce.engine.transport.listener import Listener
@@ -88,7 +89,7 @@ class FromTransfers(Source):
         transport.send(peer, STANDING_TAG, [np.frombuffer(msgspec.msgpack.encode(mine), np.uint8)])
         data = transport.recv_bytes(peer, STANDING_TAG, MAX_ORDER)
         try:
-            return msgspec.msgpack.decode(data, type=Standing)
+            return unpack(data, Standing)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise FrameError(f"P{transport.rank}: prepare: expected a standing of P{peer}, got other bytes") from None
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from sottovoce.engine.errors import FrameError
+from sottovoce.engine.structs import unpack
 from sottovoce.engine.transport.base import Transport
 from sottovoce.engine.transport.frame import clean_reason
 from sottovoce.serving.messages import CONTROL_TAG, MAX_CONTROL, Control
@@ -156,6 +157,6 @@ class Sequencer:
         finally:
             transport.deadline_s = usual
         try:
-            return msgspec.msgpack.decode(data, type=Control)
+            return unpack(data, Control)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise FrameError(f"P{transport.rank}: from P{peer}: expected a control message, got other bytes") from None
