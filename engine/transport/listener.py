@@ -97,6 +97,7 @@ class Listener:
         self._refusals: deque[str] = deque(maxlen=8)
         self._over: dict[bytes, str] = {}
         self._closed = False
+        self._reason = ""
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
             self._server = socket.create_server(address, family=family, backlog=backlog)
@@ -154,12 +155,13 @@ class Listener:
         for connection in refused:
             connection.close(reason)
 
-    def close(self) -> None:
-        """Stop listening and close every connection that nobody has taken. Idempotent."""
+    def close(self, reason: str = "") -> None:
+        """Stop listening and close every connection that nobody has taken, telling it the reason. Idempotent."""
         with self._changed:
             if self._closed:
                 return
             self._closed = True
+            self._reason = reason or f"{self._name} stops listening"
             waiting = [*self._peers.values(), *self._roles]
             self._peers.clear()
             self._roles.clear()
@@ -170,7 +172,7 @@ class Listener:
         self._wake_send.send(b"x")
         self._thread.join(_STOP_S)
         for connection in waiting:
-            connection.close("this party stops listening")
+            connection.close(self._reason)
         for thread in list(self._threads):
             thread.join(_STOP_S)
         for sock in (self._server, self._wake_send, self._wake_recv):
@@ -227,7 +229,7 @@ class Listener:
             connection, opening = self._handshake(sock)
             connection.send_message(Welcome(OPENING_VERSION, self._rank))
             connection.established(opening)
-            self._hand_over(connection, opening)
+            self._hand_over(connection, opening, control)
         except (SottovoceError, OSError, ValueError) as error:
             sock.close()
             if connection is not None:
@@ -290,11 +292,12 @@ class Listener:
             raise HandshakeError(f"{where}: {self._max_waiting} clients are waiting already; try later")
         connection.rename_peer(claimed)
 
-    def _hand_over(self, connection: Connection, opening: Opening) -> None:
+    def _hand_over(self, connection: Connection, opening: Opening, control: socket.socket) -> None:
         rank = connection.identity.rank
         with self._changed:
+            self._pending.pop(id(control), None)  # from here it is told why, not just cut off
             if self._closed:
-                raise TransportError(f"{self._name}: the listener is closed")
+                raise TransportError(self._reason)
             if rank is not None and opening.detail in self._over:
                 raise HandshakeError(self._over[opening.detail])
             if rank is None or self._rank is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -201,19 +202,19 @@ def test_a_dealer_that_is_told_to_stop_waits_for_nobody_who_is_silent(tmp_path: 
     """`dealing` checks that it ends within half of the deadline."""
     compiled, pair = tiny_model(), make_pair(tmp_path)
     layout = demand(compiled.program, find("beaver2")).digest
-    with dealing(pair, deadline_s=60.0):
-        links = [connect_to(pair, rank) for rank in (0, 1, 0, 0)]
-        # Two that never order, one without a partner, one that says nothing.
-        for rank, link in enumerate(links[:3]):
-            name = "beaver2" if rank < 2 else "beaver2-fss"
-            asked = demand(compiled.program, find(name)).digest if rank == 2 else layout
-            link.send_message(Plan(compiled.program.to_json(), name, Standing(4, bytes([rank]) * 16, asked)))
-        for link in links[:2]:
-            link.recv_struct(Standing, 4096)
-    for link in links:
-        with pytest.raises(TransportError, match="the dealer is shutting down"):
-            link.recv_message(100)
-        link.close()
+    with ExitStack() as stack:
+        with dealing(pair, deadline_s=60.0):
+            links = [stack.enter_context(closing(connect_to(pair, rank))) for rank in (0, 1, 0, 0)]
+            # Two that never order, one without a partner, one that says nothing (and may not have been taken yet).
+            for rank, link in enumerate(links[:3]):
+                name = "beaver2" if rank < 2 else "beaver2-fss"
+                asked = demand(compiled.program, find(name)).digest if rank == 2 else layout
+                link.send_message(Plan(compiled.program.to_json(), name, Standing(4, bytes([rank]) * 16, asked)))
+            for link in links[:2]:
+                link.recv_struct(Standing, 4096)
+        for link in links:
+            with pytest.raises(TransportError, match="the dealer is shutting down"):
+                link.recv_message(100)
 
 
 def test_one_thread_at_a_time_uses_a_seats_connection(tmp_path: Path) -> None:

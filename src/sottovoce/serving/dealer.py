@@ -36,6 +36,7 @@ MAX_CLIP_WORDS = 1 << 28
 AHEAD = 2
 """Chunks that are dealt while others are sent."""
 _SLICE_S = 0.1
+_SHUTTING_DOWN = "the dealer is shutting down"
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +101,8 @@ class DealerServer:
                         threads.append(threading.Thread(target=self._admit, args=(connection,), daemon=True))
                         threads[-1].start()
             finally:
-                self._end_all("the dealer is shutting down")
+                self._end_all(_SHUTTING_DOWN)
+                listener.close(_SHUTTING_DOWN)
                 for thread in threads:
                     thread.join()
 
