@@ -8,10 +8,12 @@ TESTS ?= tests
 # The whole suite runs in several processes (ARGS=-n0: in one). For a part of it, TESTS or -k, they cost more than they save.
 WORKERS = $(if $(filter tests,$(TESTS)),$(if $(findstring -k ,$(ARGS)),,-n auto --dist worksteal))
 ARGS ?=
+# For `make gpu`: a folder of wheels that the Python lacks.
+WHEELS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs fuzz clean
+.PHONY: help demo test check format bench gpu docs fuzz clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ format: $(VENV)/.ready-dev  ## rewrite the code as ruff wants it
 
 bench: $(VENV)/.ready-run  ## measure the paper's tables (many minutes; ARGS=--quick: one)
 	@$(BIN)/sottovoce bench paper $(ARGS)
+
+gpu:  ## check and time the CUDA kernels on this machine's GPU, with the Python that has CuPy (ARGS=--quick; docs/gpu.md)
+	@WHEELS="$(WHEELS)" sh .ci/gpu $(ARGS)
 
 docs: $(VENV)/.ready-run  ## check that every link in the docs leads somewhere
 	@$(BIN)/python .ci/check_links.py

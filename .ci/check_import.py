@@ -13,7 +13,7 @@ from pathlib import Path
 
 # Only these modules may need what the package does not depend on.
 EXTRAS = {
-    "cupy": ("sottovoce.kernels.gpu", "sottovoce.engine.backend.cupy"),
+    "cupy": ("sottovoce.kernels.gpu.cupy_device",),
     "torch": ("sottovoce.models.training",),
     "pytest": ("sottovoce.bench.kernels",),
 }

@@ -123,6 +123,8 @@ def assumptions(prices: Prices) -> Sequence[str]:
 def _no_cost(row: Row, machine: Machine) -> str:
     if row.status != "measured" or row.online_ms is None:
         return row.reason or row.status
+    if row.device != "cpu":
+        return f"no price of a machine for {row.device}"
     if row.lanes > machine.cores:
         return f"{row.lanes} lanes need more than {machine.cores} cores"
     if row.parties > 1 and not row.bytes_sent:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,8 @@ class Effort:
 class Plan:
     """What to measure on one network: every protocol and peer on one model, at each batch size.
 
-    model: a name of the zoo; without trained weights it gets random ones. network: see bench/network.
+    model: a name of the zoo; without trained weights it gets random ones. network: see bench/network. devices: of our
+    parties, each as for `Sottovoce`.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Plan:
     network: str = "loopback"
     lanes: int = 1
     encrypted: bool = True
+    devices: tuple[str, ...] = ("cpu",)
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -93,9 +95,17 @@ class Plan:
             raise ConfigError(f"bench: network {self.network}: plain TCP is for loopback only")
 
 
-def run_plan(plan: Plan, effort: Effort, *, peers: Sequence[System] = (), say: Say = quiet) -> list[Row]:
-    """Measure a plan. What cannot be measured is a row with the reason."""
-    systems: list[System] = [*(Sottovoce(protocol) for protocol in plan.protocols), *peers]
+def run_plan(
+    plan: Plan,
+    effort: Effort,
+    *,
+    peers: Sequence[System] = (),
+    say: Say = quiet,
+    wrap: Callable[[System], System] = lambda system: system,
+) -> list[Row]:
+    """Measure a plan. What cannot be measured is a row with the reason. wrap: makes of each system the one asked."""
+    ours = [Sottovoce(protocol, device=device) for protocol in plan.protocols for device in plan.devices]
+    systems: list[System] = [*map(wrap, ours), *map(wrap, peers)]
     trained = MODELS[plan.model].weights is not None
     graph = build(plan.model, None if trained else random_weights(plan.model, SEED))
     nodes = max((nodes_of(find(protocol)) for protocol in plan.protocols), default=1)
@@ -269,8 +279,9 @@ class _Entry:
 def _row(name: str, found: Description | None, **figures: Any) -> Row:
     """A row of the system called `name`; found: its description, None for one that was not started."""
     if found is None:
-        system, _, protocol = name.partition(" ")
-        return Row(system=system, protocol=protocol or system, parties=0, **figures)
+        named, _, device = name.partition(" on ")
+        system, _, protocol = named.partition(" ")
+        return Row(system=system, protocol=protocol or system, parties=0, device=device or "cpu", **figures)
     return Row(
         system=found.system,
         version=found.version,
@@ -280,6 +291,7 @@ def _row(name: str, found: Description | None, **figures: Any) -> Row:
         parties=found.parties,
         preprocessing=found.preprocessing,
         settings=found.settings,
+        device=found.device,
         **figures,
     )
 

@@ -11,8 +11,10 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from sottovoce.bench.gpu.schema import GpuReport
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.files import read_bounded
+from sottovoce.engine.structs import parse_json
 
 SCHEMA: Final = 1
 MAX_BYTES: Final = 1 << 26
@@ -83,7 +85,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     offline_ms, offline_bytes: of the batch's preprocessing; what a dealer sends to a party counts as that party's.
     offline_bytes, bytes_sent: of each party for the whole batch, means of the runs, frame headers included, TLS records
     not. memory_mb: peak resident size of each party since its start. label_agreement: share of labels equal to those of
-    the network in the clear, in the worst of the runs; labels_seen: how many different ones those are.
+    the network in the clear, in the worst of the runs; labels_seen: how many different ones those are. device: what the
+    parties compute with, as --device says it: one for all of them, or one for each with commas between.
     """
 
     system: str = "sottovoce"
@@ -118,6 +121,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     memory_mb: tuple[float, ...] = ()
     label_agreement: float | None = None
     labels_seen: int = 0
+    device: str = "cpu"
     settings: dict[str, str] = {}
 
 
@@ -180,13 +184,14 @@ class Results(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One run of one command. command: as typed, without paths of this machine."""
 
     schema: int = SCHEMA
-    kind: Literal["paper", "sweep", "peers", "accuracy", "network", "offline"]
+    kind: Literal["paper", "sweep", "peers", "accuracy", "network", "offline", "gpu"]
     command: str
     environment: Environment
     rows: tuple[Row, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     networks: tuple[NetworkRow, ...] = ()
     offline: tuple[OfflineRow, ...] = ()
+    gpu: GpuReport | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -205,10 +210,10 @@ def read_results(path: Path) -> Results:
     """Read a file of results, strictly. Raises ConfigError that names the file and what is wrong."""
     try:
         data = read_bounded(path, MAX_BYTES)
-        version = msgspec.json.decode(data, type=_Version).schema
+        version = parse_json(data, _Version).schema
         if version != SCHEMA:
             raise ConfigError(f"results {path}: expected schema {SCHEMA}, got {version}: measure again")
-        return msgspec.json.decode(data, type=Results)
+        return parse_json(data, Results)
     except OSError as error:
         raise ConfigError(f"results {path}: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -10,6 +10,7 @@ import msgspec
 
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.files import read_bounded
+from sottovoce.engine.structs import convert
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ def read_toml(path: Path, kind: type[T], limit: int, what: str, hint: str) -> T:
     """
     where = f"{what} {path}"
     try:
-        return msgspec.convert(tomllib.loads(read_bounded(path, limit).decode()), type=kind)
+        return convert(tomllib.loads(read_bounded(path, limit).decode()), kind)
     except OSError as error:
         raise ConfigError(f"{where}: {error.strerror}") from None
     except msgspec.ValidationError as error:

@@ -12,6 +12,7 @@
     │   ├── FrameError        bytes that are not a valid frame: malformed, oversized, out of order
     │   ├── DeadlineError     a peer did not answer in time (also a TimeoutError)
     │   └── PeerClosedError   a peer went away (also a ConnectionError)
+    ├── DeviceMemoryError     a GPU has no room for what is asked of it (also a MemoryError)
     ├── PreprocessingError    correlated randomness: too little, of another model or partner, used up, damaged
     ├── ProtocolError         our own side would break a protocol rule
     │   └── MaskReuseError    a keystream position was asked for twice
@@ -70,6 +71,10 @@ class DeadlineError(TransportError, TimeoutError):
 
 class PeerClosedError(TransportError, ConnectionError):
     """A peer closed the connection, or its process is gone."""
+
+
+class DeviceMemoryError(SottovoceError, MemoryError):
+    """A device has no room for a batch or a model; the text has the numbers."""
 
 
 class PreprocessingError(SottovoceError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from sottovoce.engine.prg import KEY_BYTES, Cipher, Fill, Observer, PairStreams
+from sottovoce.engine.prg import KEY_BYTES, Cipher, Observer, PairStreams, Source
 from sottovoce.engine.protocols.table import ProtocolRow
 
 
@@ -15,12 +15,12 @@ def streams_of(
     pair_keys: Mapping[int, bytes],
     ciphers: Mapping[int, Cipher],
     lane: int,
-    fill: Fill,
+    source: Source,
     observer: Observer | None = None,
 ) -> dict[int, PairStreams]:
     """Slot -> streams, from peer -> 256-bit key and agreed cipher; lanes and slots never share a sub-key."""
     return {
-        slot: PairStreams.of(pair_keys[peer], ciphers[peer], fill, f"{row.name}/slot {slot}/lane {lane}", observer)
+        slot: PairStreams.of(pair_keys[peer], ciphers[peer], source, f"{row.name}/slot {slot}/lane {lane}", observer)
         for slot, peer in row.keys(rank).items()
     }
 

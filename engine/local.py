@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.cost import demand
 from sottovoce.engine.keys import fresh_pair_keys, keys_of, streams_of
@@ -25,6 +26,7 @@ from sottovoce.engine.prg import Cipher, Observer
 from sottovoce.engine.program import OutputKind, Program
 from sottovoce.engine.protocols.table import ProtocolRow, find
 from sottovoce.engine.session import RunStats, Session, join_output, share_input
+from sottovoce.engine.staging import lane_for
 from sottovoce.engine.transport.base import Transport
 from sottovoce.engine.transport.memory import memory_mesh
 
@@ -65,32 +67,36 @@ def make_parties(
     cipher: Cipher = "aes128ctr",
     observer: Observer | None = None,
     preprocessing: Sequence[Preprocessing] | None = None,
+    backends: Sequence[Backend] | None = None,
 ) -> list[list[Party]]:
     """Parties by rank and lane over given transports (lane -> rank -> transport); fixed pair keys are for tests.
 
-    preprocessing: by rank, where the protocol needs it.
+    preprocessing: by rank, where the protocol needs it. backends: by rank; default: one CPU.
     """
     keys = fresh_pair_keys(row.parties) if pair_keys is None else pair_keys
-    backend = CpuBackend()
     ciphers = dict.fromkeys(range(row.parties), cipher)
-    return [
-        [
-            Party(
-                rank,
-                row.parties,
-                mesh[rank],
-                streams_of(row, rank, keys_of(rank, keys), ciphers, lane, backend.fill, observer),
-                backend,
-                preprocessing=None if preprocessing is None else preprocessing[rank],
-            )
-            for lane, mesh in enumerate(meshes)
-        ]
-        for rank in range(row.parties)
-    ]
+    backends = [CpuBackend()] * row.parties if backends is None else backends
+
+    def party(rank: int, lane: int) -> Party:
+        backend = backends[rank].for_lane()
+        return Party(
+            rank,
+            row.parties,
+            lane_for(meshes[lane][rank], backend),
+            streams_of(row, rank, keys_of(rank, keys), ciphers, lane, backend, observer),
+            backend,
+            preprocessing=None if preprocessing is None else preprocessing[rank],
+        )
+
+    return [[party(rank, lane) for lane in range(len(meshes))] for rank in range(row.parties)]
 
 
 class LocalCluster:
-    """A program on all parties of a protocol, in threads, over in-process lanes. A context manager."""
+    """A program on all parties of a protocol, in threads, over in-process lanes. A context manager.
+
+    backends: each party's device, by rank (default: one CPU for all); parties on other devices send the same messages.
+    cipher: of the keystreams between the parties; default: the first that suits all devices.
+    """
 
     def __init__(
         self,
@@ -101,13 +107,17 @@ class LocalCluster:
         lanes: int = 1,
         meshes: Sequence[Sequence[Transport]] | None = None,
         pair_keys: Mapping[tuple[int, int], bytes] | None = None,
-        cipher: Cipher = "aes128ctr",
+        cipher: Cipher | None = None,
         observer: Observer | None = None,
         deadline_s: float = DEADLINE_S,
+        backends: Sequence[Backend] | None = None,
     ) -> None:
         self.row = find(protocol)
         self.program = program
         self._backend = CpuBackend()
+        backends = [self._backend] * self.row.parties if backends is None else backends
+        chunk_elements = min(backend.chunk_elements for backend in backends)
+        cipher = cipher or next(c for c in backends[0].ciphers if all(c in b.ciphers for b in backends))
         if meshes is None:
             meshes = [memory_mesh(self.row.parties, lane=n, deadline_s=deadline_s) for n in range(lanes)]
         self._meshes = meshes
@@ -119,6 +129,7 @@ class LocalCluster:
             cipher=cipher,
             observer=observer,
             preprocessing=None if self.dealer is None else self.dealer.parties,
+            backends=backends,
         )
         self.offline_ns = 0
         slots = {t.name: self.row.split(weights[t.name], self._backend.fill) for t in program.tensors}
@@ -128,7 +139,7 @@ class LocalCluster:
                 t.name: self.row.receive(rank, slots[t.name][rank], t.shape, t.frac_bits, self._backend.fill)
                 for t in program.tensors
             }
-            return Session(self.row, self.parties[rank], program, tensors)
+            return Session(self.row, self.parties[rank], program, tensors, chunk_elements=chunk_elements)
 
         self.sessions = run_parties([partial(session, rank) for rank in range(self.row.parties)], self.close)
 

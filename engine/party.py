@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.preprocessing.base import Material, Preprocessing
 from sottovoce.engine.prg import PairStreams
@@ -25,7 +26,7 @@ class Party:
     parties: int
     transport: Transport
     streams: Mapping[int, PairStreams] = field(repr=False)
-    backend: CpuBackend = field(default_factory=CpuBackend, repr=False)
+    backend: Backend = field(default_factory=CpuBackend, repr=False)
     profile: Profile = field(default_factory=Profile, repr=False)
     preprocessing: Preprocessing | None = field(default=None, repr=False)
     material: Material | None = field(default=None, repr=False)

@@ -9,10 +9,9 @@ mask would reveal the difference of two secrets, so asking for a past operation 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -30,6 +29,14 @@ MAX_OPERATION = 1 << 48
 Fill = Callable[[Cipher, bytes, int, int, NDArray[Any]], None]
 """fill(cipher, key, operation, chunk, out): write the keystream of one operation; provided by a backend."""
 
+
+class Source(Protocol):
+    """What a KeyStream needs of a backend."""
+
+    def words(self, cipher: Cipher, key: bytes, operation: int, lengths: Sequence[int]) -> tuple[Any, ...]: ...
+    def keystream(self, cipher: Cipher, key: bytes, operation: int, lengths: Sequence[int]) -> tuple[Any, ...]: ...
+
+
 Observer = Callable[[str, int, int], None]
 """observer(label, operation, words): told of every draw; a test's recorder."""
 
@@ -44,14 +51,16 @@ def derive(key: bytes, label: str) -> bytes:
 class KeyStream:
     """One purpose's stream under one pairwise key. Not thread-safe: a lane has its own."""
 
-    __slots__ = ("_cipher", "_fill", "_key", "_next", "label", "observer")
+    __slots__ = ("_cipher", "_key", "_next", "_source", "label", "observer")
 
-    def __init__(self, key: bytes, cipher: Cipher, fill: Fill, label: str, observer: Observer | None = None) -> None:
+    def __init__(
+        self, key: bytes, cipher: Cipher, source: Source, label: str, observer: Observer | None = None
+    ) -> None:
         if cipher not in CIPHERS:
             raise ProtocolError(f"keystream {label!r}: expected a cipher of {CIPHERS}, got {cipher!r}")
         self._key = derive(key, label)
         self._cipher: Cipher = cipher
-        self._fill = fill
+        self._source = source
         self._next = 0
         self.label = label
         self.observer = observer
@@ -68,8 +77,18 @@ class KeyStream:
         """Fresh uniform arrays of the given lengths, all from the next operation."""
         return self.draw_at(self._next, *words)
 
+    def for_kernel(self, *words: int) -> tuple[NDArray[np.uint64], ...]:
+        """The same as `draw`, as arguments for kernels only: a device may generate the words where they are used."""
+        self._use(self._next, words)
+        return self._source.keystream(self._cipher, self._key, self._next - 1, words)
+
     def draw_at(self, operation: int, *words: int) -> tuple[NDArray[np.uint64], ...]:
         """The same at a chosen operation id, which must not be below `position`."""
+        self._use(operation, words)
+        return self._source.words(self._cipher, self._key, operation, words)
+
+    def _use(self, operation: int, words: Sequence[int]) -> None:
+        """Take the operation, for ever."""
         if operation < self._next:
             raise MaskReuseError(
                 f"keystream {self.label!r}: expected an operation id of at least {self._next}, got {operation}"
@@ -78,14 +97,9 @@ class KeyStream:
             raise ProtocolError(f"keystream {self.label!r}: operation ids end at {MAX_OPERATION}, got {operation}")
         if min(words, default=0) < 0:
             raise ProtocolError(f"keystream {self.label!r}: expected lengths of at least 0, got {min(words)}")
-        total = sum(words)
         self._next = operation + 1
         if self.observer is not None:
-            self.observer(self.label, operation, total)
-        out = np.empty(total, np.uint64)
-        self._fill(self._cipher, self._key, operation, 0, out)
-        ends = list(accumulate(words))
-        return tuple(out[end - n : end] for n, end in zip(words, ends, strict=True))
+            self.observer(self.label, operation, sum(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +113,11 @@ class PairStreams:
     dealing: KeyStream = field(repr=False)
 
     @classmethod
-    def of(cls, key: bytes, cipher: Cipher, fill: Fill, context: str, observer: Observer | None = None) -> PairStreams:
+    def of(
+        cls, key: bytes, cipher: Cipher, source: Source, context: str, observer: Observer | None = None
+    ) -> PairStreams:
         """Both streams of the pairwise key; `context` names slot and lane."""
         return cls(
-            masks=KeyStream(key, cipher, fill, f"{context}/masks", observer),
-            dealing=KeyStream(key, cipher, fill, f"{context}/dealing", observer),
+            masks=KeyStream(key, cipher, source, f"{context}/masks", observer),
+            dealing=KeyStream(key, cipher, source, f"{context}/dealing", observer),
         )

@@ -19,6 +19,7 @@ import msgspec
 
 from sottovoce.engine.errors import ModelError
 from sottovoce.engine.fixed import MAX_FRAC_BITS
+from sottovoce.engine.structs import parse_json
 
 FORMAT = 1
 MAX_JSON_BYTES = 1 << 20
@@ -223,16 +224,12 @@ class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return hashlib.sha256(self.to_json()).digest()
 
 
-_DECODER = msgspec.json.Decoder(Program)
-"""Made once, here: msgspec looks at a type when it first decodes one, which two threads must not do at once."""
-
-
 def from_json(data: bytes) -> Program:
     """Parse and check a program that may come from a hostile peer. Raises ModelError."""
     if len(data) > MAX_JSON_BYTES:
         raise ModelError(f"program: expected at most {MAX_JSON_BYTES} bytes, got {len(data)}")
     try:
-        program = _DECODER.decode(data)
+        program = parse_json(data, Program)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
         raise ModelError(f"program: not a valid program: {ascii(str(error))[:200]}") from None
     check(program)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.engine.errors import ProtocolError
+from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.errors import DeviceMemoryError, ProtocolError
 from sottovoce.engine.functions.activation import activation
 from sottovoce.engine.functions.linear import linear
 from sottovoce.engine.functions.maximum import argmax_one_hot, max_pool
@@ -31,9 +32,6 @@ A = TypeVar("A", bound=AShare)
 B = TypeVar("B", bound=BShare)
 W = TypeVar("W")
 Z = TypeVar("Z")
-
-ELEMENTS_IN_FLIGHT = 1 << 18
-"""Largest layer of one chunk, in elements: beyond it a batch is cut, so memory stays bounded and caches warm."""
 
 SpanMaker = Callable[[str], AbstractContextManager[None]]
 
@@ -82,9 +80,17 @@ def linear_steps(program: Program) -> list[Linear]:
     return [s for s in program.steps if isinstance(s, Linear)]
 
 
-def chunks(program: Program, batch: int) -> list[slice]:
-    """How every party cuts a batch: a public rule, so all cut alike."""
-    clips = max(1, ELEMENTS_IN_FLIGHT // program.width)
+def clips_at_once(program: Program, elements: int) -> int:
+    """How many clips a chunk has at most, whose largest layer is to have at most so many elements: one, at least."""
+    return max(1, elements // program.width)
+
+
+def chunks(program: Program, batch: int, elements: int | None = None) -> list[slice]:
+    """How every party cuts a batch: a public rule, so all cut alike.
+
+    elements: of a chunk's largest layer, at most; None: what CPUs want.
+    """
+    clips = clips_at_once(program, elements or CpuBackend.chunk_elements)
     count = -(-batch // clips)
     edges = [batch * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(edges)]
@@ -118,7 +124,8 @@ class Session:
     """One program at one computing party, with its weight shares loaded, on one or more lanes.
 
     Where the protocol needs preprocessing the parties talk to each other while this is made: all must make it at once.
-    weights: the tag of the weights, which the source's masks then belong to.
+    weights: the tag of the weights, which the source's masks then belong to. chunk_elements: what all parties have
+    agreed on, see `chunks`.
     """
 
     def __init__(
@@ -128,8 +135,10 @@ class Session:
         program: Program,
         tensors: Mapping[str, AShare],
         weights: bytes | None = None,
+        chunk_elements: int | None = None,
     ) -> None:
         self.row = row
+        self.chunk_elements = chunk_elements or CpuBackend.chunk_elements
         self.lanes = tuple(lanes)
         self.program = program
         self.preprocessing = self.lanes[0].preprocessing
@@ -145,7 +154,7 @@ class Session:
         if output not in self.program.outputs:
             raise ProtocolError(f"program {self.program.name!r}: output {output!r} is not among {self.program.outputs}")
         batch = x.shape[0]
-        cuts = chunks(self.program, batch)
+        cuts = chunks(self.program, batch, self.chunk_elements)
         reserved = None if self.preprocessing is None else self._reserve(self.preprocessing, batch)
         results: list[NDArray[Any] | None] = [None] * len(cuts)
         failures: list[BaseException] = []
@@ -187,7 +196,9 @@ class Session:
         for lane in self.lanes:
             lane.profile.spans.clear()
         parts = [r for r in results if r is not None]
-        return Output(output, batch, np.concatenate(parts)), stats
+        clips = [cut.stop - cut.start for cut in cuts]
+        data = np.concatenate(parts) if output == "scores" else _joined_bits(parts, len(self.program.labels), clips)
+        return Output(output, batch, data), stats
 
     def _reserve(self, preprocessing: Preprocessing, clips: int) -> Reserved:
         """The batch's material. Too little is found by all parties alike, who go on.
@@ -204,13 +215,35 @@ class Session:
             raise
 
     def _chunk(self, lane: Party, x: AShare, cut: slice, index: int, output: OutputKind) -> NDArray[Any]:
-        protocol = self.row.make(lane, index % self.row.parties)
-        part = x.map(lambda v: v[cut])
+        protocol, backend = self.row.make(lane, index % self.row.parties), lane.backend
 
-        def span(layer: str) -> AbstractContextManager[None]:
-            return lane.profile.span(layer, lane.transport.counters)
+        @contextmanager
+        def span(layer: str) -> Iterator[None]:
+            with lane.profile.span(layer, lane.transport.counters):
+                yield
+                lane.transport.flush()  # what a layer sends is counted as its own
 
-        return self.row.export(execute(protocol, self.program, self._weights, part, output, span))
+        try:
+            with backend.active():
+                part = x.map(lambda v: backend.upload(v[cut]))
+                result = self.row.export(execute(protocol, self.program, self._weights, part, output, span))
+            return backend.download(result)
+        except MemoryError as error:
+            clips = f"a chunk of {cut.stop - cut.start} clips of {self.program.name}"
+            raise DeviceMemoryError(
+                f"party {lane.rank}: {clips} ({self.program.width:,} elements each in its widest layer): {error}"
+            ) from None
+
+
+def _joined_bits(parts: Sequence[NDArray[np.uint8]], classes: int, clips: Sequence[int]) -> NDArray[np.uint8]:
+    """The chunks' packed bits (classes, clips of the chunk) as those of (classes, batch): an answer tells no cuts."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = [
+        np.unpackbits(part, count=classes * n, bitorder="little").reshape(classes, n)
+        for part, n in zip(parts, clips, strict=True)
+    ]
+    return np.packbits(np.concatenate(rows, axis=1), bitorder="little")
 
 
 def share_input(row: ProtocolRow, encoded: NDArray[np.uint64], fill: Fill) -> Sequence[Sequence[NDArray[np.uint8]]]:
@@ -223,7 +256,7 @@ def output_bytes(program: Program, batch: int, output: OutputKind) -> int:
     classes = len(program.labels)
     if output == "scores":
         return 8 * classes * batch
-    return sum(-(-classes * (c.stop - c.start) // 8) for c in chunks(program, batch))
+    return -(-classes * batch // 8)
 
 
 def join_output(row: ProtocolRow, program: Program, outputs: Sequence[Output]) -> NDArray[Any]:
@@ -237,14 +270,7 @@ def join_output(row: ProtocolRow, program: Program, outputs: Sequence[Output]) -
         scores: NDArray[Any] = logits.view(np.int64) / float(1 << program.frac_bits)
         return scores
     packed = row.join_bits([o.data for o in outputs])
-    hot, offset = [], 0
-    for cut in chunks(program, first.batch):
-        bits = classes * (cut.stop - cut.start)
-        length = -(-bits // 8)
-        part = np.unpackbits(packed[offset : offset + length], count=bits, bitorder="little")
-        hot.append(part.reshape(classes, -1).T)
-        offset += length
-    one_hot = np.concatenate(hot)
+    one_hot = np.unpackbits(packed, count=classes * first.batch, bitorder="little").reshape(classes, first.batch).T
     if not (one_hot.sum(axis=1) == 1).all():
         raise ProtocolError("output: expected exactly one label per clip; the parties' parts do not fit together")
     labels: NDArray[Any] = one_hot.argmax(axis=1)

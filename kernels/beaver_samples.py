@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sottovoce.kernels.cpu.beaver_bits import leaf_product_rows, merge_mask_rows, merge_monomials
+from sottovoce.kernels.products import ProductLayer
 from sottovoce.kernels.samples import conv1d, matmul, ring_array
 
 Arguments = tuple[Any, ...]
@@ -110,19 +111,27 @@ def beaver_matmul(rng: np.random.Generator) -> list[Arguments]:
     return [(x, *_arrays(rng, x.shape, (2, *w.shape)), out) for x, w, out, accumulate in matmul(rng) if not accumulate]
 
 
-def triple_conv1d(rng: np.random.Generator) -> list[Arguments]:
-    """The shapes of `conv1d`."""
-    return [
-        (x, *_arrays(rng, x.shape), w, *_arrays(rng, out.shape), out, *geometry)
-        for x, w, out, *geometry, accumulate in conv1d(rng)
-        if not accumulate
+def triple_products(rng: np.random.Generator) -> list[Arguments]:
+    """A layer, a small network (one batch over several tiles), every kind of convolution, nothing; words in between."""
+    networks = [
+        ([(1, 1, 1, 1, 1, 1, 0, 1, 1, 1)], 1),
+        ([(1, 70, 9, 5, 9, 1, 2, 1, 1, 1), (70, 6, 4, 5, 4, 1, 2, 1, 1, 1), (24, 3, 1, 1, 1, 1, 0, 1, 1, 1)], 9),
+        ([(9, 5, 1, 1, 1, 1, 0, 1, 1, 1), (6, 10, 11, 3, 6, 2, 1, 1, 2, 1), (33, 9, 7, 3, 5, 2, 3, 2, 1, 1)], 3),
+        ([(0, 2, 1, 1, 1, 1, 0, 1, 1, 1), (4, 2, 4, 3, 0, 1, 0, 1, 1, 1), (3, 3, 7, 2, 9, 1, 3, 2, 3, 1)], 2),
+        ([(300, 8, 1, 1, 1, 1, 0, 1, 1, 1)], 70),
+        ([(5, 2, 1, 1, 1, 1, 0, 1, 1, 1)], 0),
+        ([], 2),
     ]
-
-
-def triple_matmul(rng: np.random.Generator) -> list[Arguments]:
-    """The shapes of `matmul`."""
-    return [
-        (x, *_arrays(rng, x.shape), w, *_arrays(rng, out.shape), out)
-        for x, w, out, accumulate in matmul(rng)
-        if not accumulate
-    ]
+    result: list[Arguments] = []
+    for network, clips in networks:
+        layers: list[ProductLayer] = []
+        a, b, c = 1, 1, 2
+        for c_in, c_out, time, taps, time_out, stride, pad_left, dilation, groups, gap in network:
+            geometry = (time, taps, time_out, stride, pad_left, dilation, groups)
+            layers.append(ProductLayer(a, b, c, c_in, c_out, *geometry))
+            a += c_in * time + gap
+            b += layers[-1].weights
+            c += c_out * time_out + gap
+        masks = _arrays(rng, (clips, a), (clips, a), b, *((clips, c),) * 2)
+        result.append((tuple(layers), *masks))
+    return result

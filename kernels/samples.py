@@ -39,6 +39,18 @@ def scaled(rng: np.random.Generator) -> list[Arguments]:
     return [(ring_array(rng, (n,)), c, ring_array(rng, (n,))) for n in (1, 0, 33) for c in EXTREMES]
 
 
+def half(rng: np.random.Generator) -> list[Arguments]:
+    lengths = itertools.product((1, 0, 2, 67, 1000), (0, 1))
+    return [(ring_array(rng, (n,)), which, np.zeros(n, np.uint32)) for n, which in lengths]
+
+
+def halves(rng: np.random.Generator) -> list[Arguments]:
+    return [
+        (ring_array(rng, (n,)).astype(np.uint32), ring_array(rng, (n,)).astype(np.uint32), ring_array(rng, (n,)))
+        for n in (1, 0, 2, 67, 1000)
+    ]
+
+
 def matmul(rng: np.random.Generator) -> list[Arguments]:
     """Shapes on both sides of every tile and panel size, empty ones, and operands of extreme values only."""
     shapes = [
@@ -52,6 +64,8 @@ def matmul(rng: np.random.Generator) -> list[Arguments]:
         (9, 21, 33),
         (66, 5, 3),
         (4, 515, 2),
+        (124, 18, 60),
+        (62, 35, 61),
     ]
     result: list[Arguments] = []
     for (rows, inner, columns), accumulate in itertools.product(shapes, (False, True)):
@@ -77,6 +91,7 @@ def conv1d(rng: np.random.Generator) -> list[Arguments]:
         (2, 1, 2, 3, 4, 3, 5, 1, 0, 3),
         (0, 1, 2, 3, 4, 3, 4, 1, 1, 1),
         (1, 1, 2, 3, 3, 2, 0, 1, 0, 1),
+        (2, 2, 3, 60, 31, 3, 31, 1, 1, 1),
     ]
     result: list[Arguments] = []
     for case, accumulate in itertools.product(cases, (False, True)):

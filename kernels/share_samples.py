@@ -26,6 +26,11 @@ def slice_bits(rng: np.random.Generator) -> list[Arguments]:
     ]
 
 
+def slice_halves(rng: np.random.Generator) -> list[Arguments]:
+    """The same of half words."""
+    return [(x.astype(np.uint32), m, planes) for x, m, planes in slice_bits(rng) if m <= 32]
+
+
 def monomials(rng: np.random.Generator) -> list[Arguments]:
     """Every kind of last block."""
     return [
@@ -66,11 +71,11 @@ def trunc_left(rng: np.random.Generator) -> list[Arguments]:
     """Every length, small and large shifts."""
     return [
         (
-            *(ring_array(rng, (n,)) for _ in range(3)),
+            *(ring_array(rng, (n,)) for _ in range(4)),
             ring_array(rng, (_words(n),)),
             f,
             *(np.zeros(_words(n), np.uint64) for _ in range(2)),
-            np.zeros(n, np.uint64),
+            *(np.zeros(n, np.uint64) for _ in range(2)),
         )
         for n in LENGTHS
         for f in (16, 1, 30, 32)
@@ -96,8 +101,8 @@ def trunc_right(rng: np.random.Generator) -> list[Arguments]:
             ring_array(rng, (_words(n),)),
             f,
             np.zeros(_words(n), np.uint64),
-            np.zeros(n, np.uint64),
-            np.zeros(n, np.uint64),
+            np.zeros(n, np.uint32),
+            *(np.zeros(n, np.uint64) for _ in range(2)),
         )
         for n in LENGTHS
         for f in (16, 1, 30, 32)

@@ -54,7 +54,7 @@ def repository() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    needs_gpu = [item for item in items if "gpu" in item.keywords]
+    needs_gpu = [item for item in items if item.get_closest_marker("gpu")]  # not keywords: a folder has that name
     if needs_gpu:
         from sottovoce.bench.kernels.devices import missing_gpu
 
@@ -85,16 +85,19 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def drop_stale_kernels(folder: Path) -> int:
-    """Delete cached machine code older than the newest source in `folder`; return how many files went.
+    """Delete all cached machine code if some is older than the newest source in `folder`; return how many files went.
 
     Numba notices an edit of the file that a kernel stands in, not of a file whose function the kernel inlines: after
-    such an edit it would run, and the tests would judge, the old code.
+    such an edit it would run, and the tests would judge, the old code. What is newer goes too: the edit may have come
+    while kernels were compiled, and what a kernel from the cache calls is never compiled again by itself.
     """
     newest = max((source.stat().st_mtime for source in folder.rglob("*.py")), default=0.0)
-    stale = [path for path in folder.rglob("__pycache__/*.nb[ic]") if path.stat().st_mtime < newest]
-    for path in stale:
+    cached = list(folder.rglob("__pycache__/*.nb[ic]"))
+    if all(path.stat().st_mtime >= newest for path in cached):
+        return 0
+    for path in cached:
         path.unlink(missing_ok=True)
-    return len(stale)
+    return len(cached)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -106,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "benchmark_disable"):
         config.option.benchmark_disable = True  # each runs once; --benchmark-enable times it
     if not is_worker(config):
-        drop_stale_kernels(Path(next(iter(spec.submodule_search_locations)), "kernels").resolve())
+        drop_stale_kernels(Path(next(iter(spec.submodule_search_locations)), "kernels", "cpu").resolve())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

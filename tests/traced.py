@@ -90,7 +90,7 @@ def traced_cluster(
         for lane, mesh in enumerate(meshes):
             transport, backend, profile = tracers[rank].means(mesh[rank], CpuBackend())
             ciphers = dict.fromkeys(range(row.parties), "aes128ctr")
-            streams = streams_of(row, rank, keys_of(rank, keys), ciphers, lane, backend.fill)
+            streams = streams_of(row, rank, keys_of(rank, keys), ciphers, lane, backend)
             source = None if dealer is None else dealer.parties[rank]
             parties.append(Party(rank, row.parties, transport, streams, backend, profile, source))
         tensors = {

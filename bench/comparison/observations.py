@@ -11,6 +11,7 @@ import msgspec
 from sottovoce.bench.schema import MAX_BYTES, Environment, Row, read_results
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.files import read_bounded
+from sottovoce.engine.structs import parse_json
 
 Pass = tuple[float, ...]
 """The timings of one benchmark in one pass, in ms, in the order in which they were taken."""
@@ -76,6 +77,7 @@ def row_name(row: Row) -> str:
     """What makes two rows comparable: everything that was asked for, nothing that was measured."""
     parts = [row.system, row.protocol, row.adversary, row.model, f"batch {row.batch}", f"{row.lanes} lanes"]
     parts += [row.network.name, "" if row.encrypted else "not encrypted"]
+    parts += [] if row.device == "cpu" else [f"on {row.device}"]
     return " ".join([*filter(None, parts), *(f"{key}={value}" for key, value in sorted(row.settings.items()))])
 
 
@@ -104,9 +106,9 @@ def _kernel_file(file: Path) -> _KernelFile | None:
     """The file if it is pytest-benchmark's, else None."""
     try:
         text = read_bounded(file, MAX_BYTES)
-        if "benchmarks" not in msgspec.json.decode(text, type=dict[str, msgspec.Raw]):
+        if "benchmarks" not in parse_json(text, dict[str, msgspec.Raw]):
             return None
-        return msgspec.json.decode(text, type=_KernelFile)
+        return parse_json(text, _KernelFile)
     except OSError as error:
         raise ConfigError(f"compare: {file}: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from sottovoce.bench.kernels import shapes
 from sottovoce.bench.kernels.sizes import (
     ALL_ONES,
     COMPARE_BITS,
@@ -14,6 +17,7 @@ from sottovoce.bench.kernels.sizes import (
     MULTIPLICATIONS,
     Workload,
     ands,
+    changed,
     convolutions,
     elements,
     elementwise,
@@ -24,7 +28,9 @@ from sottovoce.bench.kernels.sizes import (
 from sottovoce.kernels.catalog import Arguments
 from sottovoce.kernels.cpu.beaver_bits import leaf_product_rows, merge_mask_rows, merge_monomials
 from sottovoce.kernels.cpu.beaver_linear import pack_beaver_conv1d
-from sottovoce.models.graph import Shape
+from sottovoce.kernels.products import ProductLayer
+from sottovoce.models.graph import Conv1d, Dense, Shape
+from sottovoce.models.zoo import MODELS
 
 ONE = np.uint64(1)
 BITS = COMPARE_BITS - 1
@@ -43,19 +49,7 @@ def _words(rng: np.random.Generator, *lengths: int | Shape) -> Arguments:
 
 def _beaver_mul() -> list[Workload]:
     """The last but one argument is a scalar."""
-
-    def workload(plain: Workload) -> Workload:
-        def make(rng: np.random.Generator) -> Arguments:
-            *arrays, out = plain.make(rng)
-            return *arrays, ONE, out
-
-        return Workload(plain.size, plain.operations, plain.unit, make, plain.small)
-
-    return [workload(plain) for plain in elementwise(6, 3, MULTIPLICATIONS)]
-
-
-def _triple(rng: np.random.Generator, x: Shape, w: Shape, out: Shape) -> Arguments:
-    return _words(rng, x, x, w, out, out)
+    return [changed(plain, lambda xs: (*xs[:-1], ONE, xs[-1])) for plain in elementwise(6, 3, MULTIPLICATIONS)]
 
 
 def _beaver_conv1d(rng: np.random.Generator, x: Shape, w: Shape, out: Shape) -> Arguments:
@@ -67,6 +61,46 @@ def _beaver_conv1d(rng: np.random.Generator, x: Shape, w: Shape, out: Shape) -> 
 
 def _beaver_matmul(rng: np.random.Generator, x: Shape, w: Shape, out: Shape) -> Arguments:
     return _words(rng, x, x, (2, *w), out)
+
+
+def _networks() -> list[Workload]:
+    """All products of a model in one call."""
+
+    def workload(model: str, batch: int) -> Workload:
+        rows = [row for row in shapes.layers() if row.name.startswith(f"{model}.")]
+        found = [layer for row in rows if (layer := _product(row)) is not None]
+        placed: list[ProductLayer] = []
+        a = b = c = 0
+        for layer in found:
+            placed.append(replace(layer, a_at=a, b_at=b, c_at=c))
+            a, b, c = a + layer.c_in * layer.time, b + layer.weights, c + layer.c_out * layer.time_out
+
+        def make(rng: np.random.Generator) -> Arguments:
+            return tuple(placed), *_words(rng, (batch, a), (batch, a), b, (batch, c), (batch, c))
+
+        count = batch * sum(_multiplications(row) for row in rows)
+        return Workload(f"{model}-b{batch}", count, MULTIPLICATIONS, make, small=batch == 1)
+
+    return [workload(model, batch) for model in MODELS for batch in shapes.BATCHES]
+
+
+def _product(row: shapes.Layer) -> ProductLayer | None:
+    """A convolution or a matrix product, at the beginning of each array."""
+    node = row.node
+    if isinstance(node, Dense):
+        return ProductLayer(0, 0, 0, *row.in_shape, *row.out_shape)
+    if not isinstance(node, Conv1d):
+        return None
+    (c_in, time), (c_out, time_out) = row.in_shape, row.out_shape
+    geometry = (node.stride, node.padding[0], node.dilation, node.groups)
+    return ProductLayer(0, 0, 0, c_in, c_out, time, node.weight.shape[2], time_out, *geometry)
+
+
+def _multiplications(row: shapes.Layer) -> int:
+    """For one clip."""
+    if isinstance(row.node, Dense):
+        return math.prod((*row.in_shape, *row.out_shape))
+    return shapes.multiplications(row) if isinstance(row.node, Conv1d) else 0
 
 
 def _merge_eval(rng: np.random.Generator, n: int, w: int) -> Arguments:
@@ -110,7 +144,6 @@ BEAVER: Mapping[str, Callable[[], list[Workload]]] = MappingProxyType(
         "beaver_conv1d": lambda: convolutions(_beaver_conv1d, products=2, updates=True),
         "beaver_matmul": lambda: matrix_products(_beaver_matmul, products=2, updates=True),
         "triple_mul": lambda: elementwise(6, 1, MULTIPLICATIONS),
-        "triple_conv1d": lambda: convolutions(_triple),
-        "triple_matmul": lambda: matrix_products(_triple),
+        "triple_products": _networks,
     }
 )

@@ -20,9 +20,9 @@ def _comparisons(build: Callable[[np.random.Generator, int], Arguments]) -> list
     """build: (rng, comparisons) -> arguments."""
 
     def workload(name: str, n: int) -> Workload:
-        return Workload(f"{name}-b1", n, ELEMENTS, lambda rng: build(rng, n))
+        return Workload(name, n, ELEMENTS, lambda rng: build(rng, n), resize=workload)
 
-    return [workload(name, n) for name, n in (*shapes.activations(), ("paper", PAPER_COMPARISONS))]
+    return [workload(f"{name}-b1", n) for name, n in (*shapes.activations(), ("paper", PAPER_COMPARISONS))]
 
 
 def _gen(rng: np.random.Generator, n: int) -> Arguments:

@@ -18,6 +18,7 @@ SEED = 0
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sottovoce kernels")
     group.addoption("--kernels", metavar="GLOB", default="*", help="such as matmul, 'trunc_*' or 'conv1d/paper*'")
+    group.addoption("--device", default="cpu", help="cpu, cuda or cuda:N")
     group.addoption("--small", action="store_true", help="batch 1 and what fits a cache")
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from sottovoce.bench.kernels.devices import gpu_number
 from sottovoce.engine.errors import ConfigError
 
 SUITE = Path(__file__).parent
@@ -17,16 +18,21 @@ NOTHING_COLLECTED = 5
 SHOWN_LINES = 20
 
 
-def run_kernels(out: Path, *, passes: int, select: str | None = None, quick: bool = False) -> list[Path]:
+def run_kernels(
+    out: Path, *, passes: int, select: str | None = None, quick: bool = False, device: str = "cpu"
+) -> list[Path]:
     """Time the kernels `passes` times over; return the pytest-benchmark files out/pass-01.json, ….
 
     Each pass is a new process that goes through all benchmarks, so that what changes with time shows as variance
     between passes. select: a glob for kernels ("matmul") or benchmarks ("conv1d/paper*"). quick: batch 1 and what fits
-    a cache. A line on stderr tells of each pass. Raises ConfigError if nothing matches, a file is there already, or
-    pytest-benchmark is missing; anything else that fails is shown as pytest printed it.
+    a cache. device: cpu, cuda or cuda:N. A line on stderr tells of each pass. Raises ConfigError if nothing matches, a
+    file is there already, pytest-benchmark is missing or the device cannot be used; anything else that fails is shown
+    as pytest printed it.
     """
     if passes < 1:
         raise ConfigError(f"kernel benchmarks: expected 1 pass or more, got {passes}")
+    if device != "cpu":
+        gpu_number(device)
     files = [out.resolve() / f"pass-{number:02}.json" for number in range(1, passes + 1)]
     for file in files:
         if file.exists():
@@ -36,7 +42,7 @@ def run_kernels(out: Path, *, passes: int, select: str | None = None, quick: boo
         start = time.monotonic()
         sys.stderr.write(f"kernels: pass {number} of {passes} …")
         sys.stderr.flush()
-        run_pass(file, select=select, quick=quick)
+        run_pass(file, select=select, quick=quick, device=device)
         sys.stderr.write(f" {time.monotonic() - start:.0f} s\n")
     return files
 
@@ -48,12 +54,13 @@ def run_pass(
     quick: bool = False,
     suite: Path = SUITE,
     environment: Mapping[str, str] | None = None,
+    device: str = "cpu",
 ) -> None:
     """One pass, written to `file`. suite: the folder of this package, maybe of another checkout; environment: added."""
     file = file.resolve()
     with tempfile.TemporaryDirectory(prefix="sottovoce-kernels-") as folder:
         done = subprocess.run(
-            command(file, Path(folder), select=select, quick=quick, suite=suite),
+            command(file, Path(folder), select=select, quick=quick, suite=suite, device=device),
             cwd=folder,  # whatever pytest or a plugin leaves behind goes with it
             env={**_plain_environment(), **(environment or {})},
             stdin=subprocess.DEVNULL,
@@ -75,11 +82,14 @@ def _plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
-def command(file: Path, storage: Path, *, select: str | None, quick: bool, suite: Path = SUITE) -> list[str]:
+def command(
+    file: Path, storage: Path, *, select: str | None, quick: bool, suite: Path = SUITE, device: str = "cpu"
+) -> list[str]:
     """The command line of one pass; nothing of the user's or the project's pytest configuration counts."""
     result = [sys.executable, "-m", "pytest", "-c", str(suite / "pytest.ini"), "--rootdir", str(suite)]
     result += [str(suite / "suite.py"), "-q", f"--benchmark-json={file}", f"--benchmark-storage=file://{storage}"]
     result += ["--kernels", select] if select is not None else []
+    result += ["--device", device] if device != "cpu" else []
     return [*result, "--small"] if quick else result
 
 

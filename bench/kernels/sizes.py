@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -41,7 +41,8 @@ class Workload:
     """One size of one kernel.
 
     size: its name. operations: of one call, in `unit`. make: fresh arguments. small: part of a quick run. updates: the
-    outputs are read as well as written.
+    outputs are read as well as written. resize: the same with another name and number of elements (keystreams: words;
+    layers: clips), None where there is no such number.
     """
 
     size: str
@@ -50,6 +51,7 @@ class Workload:
     make: Callable[[np.random.Generator], Arguments]
     small: bool = True
     updates: bool = False
+    resize: Callable[[str, int], Workload] | None = None
 
 
 def moved_bytes(kernel: Kernel, workload: Workload, arguments: Arguments) -> int:
@@ -73,47 +75,48 @@ def random_words(
 def elementwise(arrays: int, per_element: int, unit: str) -> list[Workload]:
     """By working set; all arguments are arrays of one length."""
 
-    def workload(name: str, size: int) -> Workload:
-        n = size // (WORD * arrays)
-
+    def workload(name: str, n: int) -> Workload:
         def make(rng: np.random.Generator) -> Arguments:
             return tuple(random_words(rng, n) for _ in range(arrays))
 
-        return Workload(name, per_element * n, unit, make, small=name != "memory")
+        return Workload(name, per_element * n, unit, make, small=name != "memory", resize=workload)
 
-    return [workload(name, size) for name, size in WORKING_SETS.items()]
+    return [workload(name, size // (WORD * arrays)) for name, size in WORKING_SETS.items()]
+
+
+def changed(plain: Workload, change: Callable[[Arguments], Arguments]) -> Workload:
+    """A workload whose arguments are changed after they are made."""
+    resize = plain.resize
+    return replace(
+        plain,
+        make=lambda rng: change(plain.make(rng)),
+        resize=None if resize is None else lambda name, n: changed(resize(name, n), change),
+    )
 
 
 def scale() -> list[Workload]:
     """By working set, times a scalar."""
-
-    def workload(plain: Workload) -> Workload:
-        def make(rng: np.random.Generator) -> Arguments:
-            x, out = plain.make(rng)
-            return x, np.uint64(0x9E3779B97F4A7C15), out
-
-        return Workload(plain.size, plain.operations, plain.unit, make, plain.small)
-
-    return [workload(plain) for plain in elementwise(2, 1, MULTIPLICATIONS)]
+    by = np.uint64(0x9E3779B97F4A7C15)
+    return [changed(plain, lambda xs: (xs[0], by, xs[1])) for plain in elementwise(2, 1, MULTIPLICATIONS)]
 
 
 def keystream(key_words: int, dtype: type[np.unsignedinteger[Any]]) -> list[Workload]:
     """By size of the keystream."""
 
-    def workload(name: str, size: int) -> Workload:
+    def workload(name: str, words: int) -> Workload:
         def make(rng: np.random.Generator) -> Arguments:
-            return random_words(rng, key_words, dtype=dtype), 1, 0, np.zeros(size // WORD, np.uint64)
+            return random_words(rng, key_words, dtype=dtype), 1, 0, np.zeros(words, np.uint64)
 
-        return Workload(name, size, KEYSTREAM, make, small=name != "memory")
+        return Workload(name, WORD * words, KEYSTREAM, make, small=name != "memory", resize=workload)
 
-    return [workload(name, size) for name, size in WORKING_SETS.items()]
+    return [workload(name, size // WORD) for name, size in WORKING_SETS.items()]
 
 
 # ---- layers: by the zoo's shapes ------------------------------------------------------------------------------------
 
 
 def _batched(name: str, workload: Callable[[str, int], Workload]) -> list[Workload]:
-    return [workload(f"{name}-b{batch}", batch) for batch in shapes.BATCHES]
+    return [replace(workload(f"{name}-b{batch}", batch), resize=workload) for batch in shapes.BATCHES]
 
 
 LayerMake = Callable[[np.random.Generator, Shape, Shape, Shape], Arguments]
@@ -186,13 +189,13 @@ def _per_activation(
 ) -> list[Workload]:
     """count: operations of a call for (elements, words)."""
 
-    def workload(name: str, n: int, batch: int) -> Workload:
+    def workload(name: str, n: int, batch: int = 0) -> Workload:
         words = -(-n // 64)
 
         def make(rng: np.random.Generator) -> Arguments:
             return build(rng, n, words)
 
-        return Workload(name, count(n, words), unit, make, small=batch == 1, updates=updates)
+        return Workload(name, count(n, words), unit, make, small=batch == 1, updates=updates, resize=workload)
 
     return [
         workload(f"{name}-b{batch}", size * batch, batch)

@@ -1,4 +1,4 @@
-"""The benchmarks that pytest collects: every kernel of the catalog, each size, each device that it is written for."""
+"""The benchmarks that pytest collects: every kernel of the catalog, each size, on the device of --device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from sottovoce.bench.kernels.ceilings import Bound, Ceilings
-from sottovoce.bench.kernels.devices import CPU, device_names, function, gpu, missing_gpu
+from sottovoce.bench.kernels.devices import CPU, gpu
 from sottovoce.bench.kernels.sizes import KEYSTREAM, MULTIPLICATIONS, Workload, moved_bytes
 from sottovoce.bench.kernels.workloads import WORKLOADS
 from sottovoce.kernels import catalog
@@ -40,21 +40,23 @@ class Case:
         return f"{self.kernel.name}/{self.workload.size}/{self.device}"
 
 
-def cases(glob: str, *, small: bool) -> list[Case]:
-    """All benchmarks whose kernel or name ("matmul/paper.dense-b1/cpu") matches; `small`: without the large sizes."""
+def cases(glob: str, *, small: bool, device: str = "cpu") -> list[Case]:
+    """All benchmarks whose kernel or name ("matmul/paper.dense-b1/cpu") matches; `small`: without the large sizes.
+    device: "cpu" or "gpu"."""
     every = [
         Case(kernel, workload, device)
         for kernel in catalog.CATALOG.values()
         if fnmatchcase(kernel.name, glob.partition("/")[0])
         for workload in WORKLOADS[kernel.name]()
-        for device in device_names(kernel)
-        if workload.small or not small
+        if (workload.small or not small) and (device == "cpu" or kernel.gpu is not None)
     ]
     return [case for case in every if "/" not in glob or fnmatchcase(case.name, glob)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    chosen = cases(metafunc.config.getoption("--kernels"), small=metafunc.config.getoption("--small"))
+    option = metafunc.config.getoption
+    device = "cpu" if option("--device") == "cpu" else "gpu"
+    chosen = cases(option("--kernels"), small=option("--small"), device=device)
     metafunc.parametrize("case", [pytest.param(case, id=case.name, marks=TIMERS[case.device]) for case in chosen])
 
 
@@ -65,13 +67,11 @@ def test_kernel(
     rng: np.random.Generator,
     request: pytest.FixtureRequest,
 ) -> None:
-    if case.device == "gpu" and (reason := missing_gpu()):
-        pytest.skip(reason)
-    device = CPU if case.device == "cpu" else gpu()
+    device = CPU if case.device == "cpu" else gpu(request.config.getoption("--device"))
     made = case.workload.make(rng)
     moved = moved_bytes(case.kernel, case.workload, made)
     arguments = device.place(made)
-    call = function(case.kernel, case.device)
+    call = device.function(case.kernel)
 
     def timed() -> None:
         call(*arguments)

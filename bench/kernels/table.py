@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.structs import parse_json
 
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -31,7 +32,7 @@ def read_timings(files: Sequence[Path]) -> list[KernelTiming]:
     passes: dict[str, list[dict[str, Any]]] = {}
     for file in files:
         try:
-            for benchmark in msgspec.json.decode(file.read_bytes())["benchmarks"]:
+            for benchmark in parse_json(file.read_bytes(), dict[str, Any])["benchmarks"]:
                 passes.setdefault(benchmark["param"], []).append(benchmark)
         except (OSError, msgspec.MsgspecError, KeyError, TypeError) as error:
             raise ConfigError(f"kernel timings {file}: not a file of kernel timings: {error}") from None

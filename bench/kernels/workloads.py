@@ -54,9 +54,13 @@ WORKLOADS: Mapping[str, Callable[[], list[Workload]]] = MappingProxyType(
         "mul": lambda: elementwise(3, 1, MULTIPLICATIONS),
         "mul_add": lambda: elementwise(4, 1, MULTIPLICATIONS),
         "scale": scale,
-        "mul_cross": lambda: elementwise(6, 2, MULTIPLICATIONS),
+        "mul_cross": lambda: elementwise(5, 2, MULTIPLICATIONS),
+        "mask_zero": lambda: elementwise(4, 2, ADDITIONS),
+        "remask_pair": lambda: elementwise(5, 2, ADDITIONS),
         "xor": lambda: elementwise(3, 1, XORS),
         "sum3": lambda: elementwise(4, 2, ADDITIONS),
+        "take_half": lambda: elements(lambda rng, n, w: (random_words(rng, n), 0, halves(rng, n))),
+        "join_halves": lambda: elements(lambda rng, n, w: (halves(rng, n), halves(rng, n), random_words(rng, n))),
         "matmul": lambda: matrix_products(_arrays, True, updates=True),
         "conv1d": lambda: convolutions(_arrays, True, updates=True),
         "sum_pool": sum_pools,
@@ -64,6 +68,9 @@ WORKLOADS: Mapping[str, Callable[[], list[Workload]]] = MappingProxyType(
         "aes128_ctr_fill": lambda: keystream(16, np.uint8),
         "slice_bits": lambda: elements(
             lambda rng, n, w: (random_words(rng, n), COMPARE_BITS, random_words(rng, COMPARE_BITS, w))
+        ),
+        "slice_halves": lambda: elements(
+            lambda rng, n, w: (halves(rng, n), COMPARE_BITS, random_words(rng, COMPARE_BITS, w))
         ),
         "monomials": lambda: ands(
             sum(2**size - 1 - size for size in BLOCKS),
@@ -87,11 +94,11 @@ WORKLOADS: Mapping[str, Callable[[], list[Workload]]] = MappingProxyType(
         ),
         "trunc_left": lambda: elements(
             lambda rng, n, w: (
-                *(random_words(rng, n) for _ in range(3)),
+                *(random_words(rng, n) for _ in range(4)),
                 random_words(rng, w),
                 FRAC_BITS,
                 *(random_words(rng, w) for _ in range(2)),
-                random_words(rng, n),
+                *(random_words(rng, n) for _ in range(2)),
             )
         ),
         "trunc_left_finish": lambda: elements(
@@ -111,6 +118,7 @@ WORKLOADS: Mapping[str, Callable[[], list[Workload]]] = MappingProxyType(
                 random_words(rng, w),
                 FRAC_BITS,
                 random_words(rng, w),
+                halves(rng, n),
                 *(random_words(rng, n) for _ in range(2)),
             )
         ),

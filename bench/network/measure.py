@@ -16,6 +16,7 @@ from sottovoce.bench.schema import NetworkUsed
 from sottovoce.bench.stats import summarise
 from sottovoce.bench.systems.base import Network
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.structs import parse_json
 
 PING_BYTES: Final = 64
 FEWEST, MOST = 6, 200
@@ -99,4 +100,4 @@ def _numbers(network: Network, node: int, process: subprocess.Popen[bytes]) -> l
     if not output:
         last = errors.decode(errors="replace").strip().rpartition("\n")[2]
         raise ConfigError(f"network {network.used.name}: nothing passed to node {node}: {last}")
-    return msgspec.json.decode(output, type=list[float])
+    return parse_json(output, list[float])

@@ -18,6 +18,7 @@ from sottovoce.bench.network.namespaces import address_of
 from sottovoce.bench.network.profiles import Link, Profile, parse_profile
 from sottovoce.bench.schema import NetworkUsed
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.structs import parse_json
 
 MAX_NODES = 64
 STOP_S = 5.0
@@ -109,7 +110,7 @@ def _held(name: str, link: Link, nodes: int) -> Iterator[Namespaces]:
     try:
         line = holder.stdout.readline()
         try:
-            answer = msgspec.json.decode(line, type=Answer)
+            answer = parse_json(line, Answer)
         except msgspec.DecodeError:
             raise ConfigError(f"network {name}: its process ended with status {holder.wait()}; {ADVICE}") from None
         if answer.error:

@@ -43,7 +43,8 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class PythonPeer:
-    """A `System`. module: the package that has its script. options: sent to every party when it starts.
+    """A `System`. module: the package that has its script. options: sent to every party when it starts. python: one
+    that has the peer; None: the one that the recipe's variable names, or an environment made for it.
 
     environment: added to the process environment of every party. say: told what takes long.
     """
@@ -56,10 +57,11 @@ class PythonPeer:
     environment: Mapping[str, str] = field(default_factory=dict)
     deadlines: Deadlines = Deadlines()
     say: Callable[[str], None] = to_stderr
+    python: str | None = None
 
     def describe(self) -> Description:
         """See `System`. Installs nothing: that is `start`'s."""
-        python = own_python(self.recipe)
+        python = self.python or own_python(self.recipe)
         if python is None:
             find_python(self.recipe)
             return self.description
@@ -70,7 +72,7 @@ class PythonPeer:
     def start(self, job: Job) -> Iterator[Peer]:
         """See `System`. The first run of a batch size also compiles, shares the features and is not timed."""
         layers = neutral_layers(job.graph)
-        python = own_python(self.recipe) or make_environment(self.recipe, self.say)
+        python = self.python or own_python(self.recipe) or make_environment(self.recipe, self.say)
         scratch = job.scratch / self.name.replace(" ", "-")
         scratch.mkdir()
         write_model(scratch, layers)

@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from sottovoce.engine.errors import DeadlineError, PeerClosedError, ProtocolError
+from sottovoce.engine.structs import parse_json
 
 CLOSED_S: Final = 5.0
 LINE_LIMIT: Final = 1 << 20
@@ -101,7 +102,7 @@ class Workers:
             return None
         self._pending[rank] = b""
         try:
-            return msgspec.json.decode(line, type=dict[str, Any])
+            return parse_json(line, dict[str, Any])
         except msgspec.MsgspecError:
             raise ProtocolError(f"{self._name}: P{rank}: expected a JSON object, got something else") from None
 

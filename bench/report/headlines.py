@@ -58,7 +58,7 @@ def measured_on(where: Environment) -> str:
 
 
 def _is_ours(row: Row) -> bool:
-    return row.system == OURS and row.parties > 1 and row.model == MODEL
+    return row.system == OURS and row.parties > 1 and row.model == MODEL and row.device == "cpu"
 
 
 def _one_clip(ours: Sequence[tuple[Source, list[Row]]]) -> Iterator[Headline]:

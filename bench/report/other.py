@@ -16,6 +16,7 @@ from sottovoce.bench.report.headlines import measured_on
 from sottovoce.bench.schema import MAX_BYTES
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.files import read_bounded
+from sottovoce.engine.structs import parse_json
 
 
 class _Stats(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class Other:
 def read_other(path: Path, place: PurePosixPath) -> Other | None:
     """None for a file of results; ConfigError for what is not JSON."""
     try:
-        found = msgspec.json.decode(read_bounded(path, MAX_BYTES), type=_File)
+        found = parse_json(read_bounded(path, MAX_BYTES), _File)
     except OSError as error:
         raise ConfigError(f"results {path}: {error.strerror}") from None
     except msgspec.ValidationError:
@@ -85,7 +86,7 @@ def read_other(path: Path, place: PurePosixPath) -> Other | None:
 
 def _profile(path: Path, place: PurePosixPath) -> Other:
     try:
-        found = msgspec.json.decode(read_bounded(path, MAX_BYTES), type=Profile)
+        found = parse_json(read_bounded(path, MAX_BYTES), Profile)
     except msgspec.ValidationError:
         return Other(place, "another format")
     where = "" if found.environment is None else measured_on(found.environment)

@@ -21,6 +21,7 @@ from sottovoce.bench.report import markdown, text
 from sottovoce.bench.report.chart import Chart
 from sottovoce.bench.report.charts import charts
 from sottovoce.bench.report.condition_charts import packaged_references, paper_guides
+from sottovoce.bench.report.gpu import gpu_section
 from sottovoce.bench.report.headlines import Source, headlines, measured_on
 from sottovoce.bench.report.other import Other, kernels_table, read_other
 from sottovoce.bench.report.plots import write_plots
@@ -48,6 +49,7 @@ TITLES: Final = MappingProxyType(
         "peers": "Beside other systems",
         "offline": "Preprocessing",
         "accuracy": "Accuracy",
+        "gpu": "On a GPU",
     }
 )
 """The sections, in their order."""
@@ -243,6 +245,10 @@ def _accuracy(results: Results, prices: Prices) -> list[str]:
     return [accuracy_table(results, references, stored=False, model=model).to_markdown() for model in models]
 
 
+def _gpu(results: Results, prices: Prices) -> list[str]:
+    return gpu_section(results)
+
+
 def _networks(results: Results) -> str:
     """What the networks were, where there was any but loopback."""
     shaped = any(row.network.method != "loopback" for row in results.rows)
@@ -255,5 +261,13 @@ def _all_rows(results: Results) -> list[str]:
 
 
 SECTIONS: Final = MappingProxyType[str, Callable[[Results, Prices], list[str]]](
-    {"paper": _paper, "sweep": _sweep, "network": _network, "peers": _peers, "offline": _offline, "accuracy": _accuracy}
+    {
+        "paper": _paper,
+        "sweep": _sweep,
+        "network": _network,
+        "peers": _peers,
+        "offline": _offline,
+        "accuracy": _accuracy,
+        "gpu": _gpu,
+    }
 )

@@ -28,7 +28,7 @@ def group(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]
 
 def who(row: Row) -> tuple[str, str, str]:
     """What a curve is of."""
-    return row.model, row.system, row.protocol
+    return row.model, row.system, row.protocol if row.device == "cpu" else f"{row.protocol} on {row.device}"
 
 
 def conditions(row: Row) -> tuple[str, int, bool]:
@@ -69,13 +69,13 @@ def curves(
 
 def name(row: Row, everything: Iterable[Row]) -> str:
     """The model; with the protocol where the file has several."""
-    several = len({(other.system, other.protocol) for other in everything}) > 1
-    return f"{text.model(row)}, {row.protocol}" if several else text.model(row)
+    several = len({who(other)[1:] for other in everything}) > 1
+    return f"{text.model(row)}, {who(row)[2]}" if several else text.model(row)
 
 
 def style(key: tuple[str, str, str], everything: Iterable[Row]) -> tuple[int, int]:
     """Colour by model and dash by system and protocol, numbered in the order of the file."""
     rows = list(everything)
     models = list(dict.fromkeys(row.model for row in rows))
-    systems = list(dict.fromkeys((row.system, row.protocol) for row in rows))
+    systems = list(dict.fromkeys(who(row)[1:] for row in rows))
     return models.index(key[0]), systems.index((key[1], key[2]))

@@ -42,7 +42,7 @@ def to_csv(results: Results) -> str:
         return _write([_offline(row) | where for row in results.offline])
     if not results.rows:
         return _write([_accuracy(row) | where for row in results.accuracy])
-    return _write([_flat(row) | where for row in results.rows])
+    return _write([_flat(row) | where | {"device": row.device} for row in results.rows])
 
 
 def _flat(row: Row) -> dict[str, Value]:

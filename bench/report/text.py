@@ -76,8 +76,9 @@ def figures(rtt_ms: float | None, mbit_s: float | None) -> str:
 
 
 def system(row: Row) -> str:
-    """System and protocol, once each: "sottovoce rep3", "crypten"."""
-    return row.system if row.protocol in ("", row.system) else f"{row.system} {row.protocol}"
+    """System and protocol, once each, and a device that is not the CPU: "sottovoce rep3", "sottovoce rep3 on cuda"."""
+    named = row.system if row.protocol in ("", row.system) else f"{row.system} {row.protocol}"
+    return named if row.device == "cpu" else f"{named} on {row.device}"
 
 
 def model(row: Row) -> str:

@@ -74,7 +74,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a row says of a system. adversary: "semi-honest" or "malicious". settings: name -> value, for humans."""
+    """What a row says of a system. adversary: "semi-honest" or "malicious". settings: name -> value, for humans.
+    device: what the parties compute with, as --device says it."""
 
     system: str
     version: str
@@ -85,6 +86,7 @@ class Description:
     encrypted: bool
     preprocessing: bool = False
     settings: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from sottovoce.bench.systems.deployment import CLIENT, OWNER
 from sottovoce.engine.errors import SottovoceError
+from sottovoce.engine.structs import parse_json
 from sottovoce.engine.transport.certificates import role_folder
 from sottovoce.engine.transport.tls import Identity, TlsContexts, load_tls
 from sottovoce.kernels.warmup import warm_up
@@ -74,7 +75,7 @@ def serve(job: ClientJob) -> None:
 def main(argv: list[str]) -> int:
     """See the module."""
     try:
-        serve(msgspec.json.decode(Path(argv[0]).read_bytes(), type=ClientJob))
+        serve(parse_json(Path(argv[0]).read_bytes(), ClientJob))
     except SottovoceError as error:
         _say({"error": str(error)})
         return 1

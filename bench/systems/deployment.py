@@ -15,6 +15,7 @@ from sottovoce.engine.cost import demand
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.preprocessing.segment import Source
 from sottovoce.engine.protocols.table import ProtocolRow
+from sottovoce.engine.structs import parse_json
 from sottovoce.engine.transport.certificates import create_certificates, role_folder
 from sottovoce.engine.transport.tls import Identity
 from sottovoce.models.compiler.compile import compile_graph
@@ -144,6 +145,6 @@ def _prepared(child: Child) -> Prepared:
         words = " ".join(child.last_lines)[-400:]
         raise WorkerFailed(f"{child.role}: expected it to end well, got status {child.status}; its last words: {words}")
     try:
-        return msgspec.json.decode(child.output, type=Prepared)
+        return parse_json(child.output, Prepared)
     except msgspec.MsgspecError:
         raise WorkerFailed(f"{child.role}: expected a JSON object, got other text") from None

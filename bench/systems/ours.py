@@ -7,6 +7,7 @@ Every process runs in its node of the network. The code is that of `sottovoce pa
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,10 @@ from sottovoce.bench.systems.client import ClientJob
 from sottovoce.bench.systems.deployment import DEADLINE_S, START_S, Deployment
 from sottovoce.bench.systems.process import WorkerFailed
 from sottovoce.bench.systems.worker import Worker
+from sottovoce.engine.backend.devices import missing_gpu
+from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.protocols.table import find
+from sottovoce.engine.structs import convert
 from sottovoce.serving.cost import RequestCost
 from sottovoce.serving.processes import Child, Children
 
@@ -30,31 +34,50 @@ SOURCE: Final = "dealer"
 
 
 class Sottovoce:
-    """See System. party_options: by rank, more options for `sottovoce party`."""
+    """See System. party_options: by rank, more options for `sottovoce party`. device: of every party, or as many as
+    parties with commas between."""
 
-    def __init__(self, protocol: str, party_options: Sequence[Sequence[str]] = ()) -> None:
+    def __init__(self, protocol: str, party_options: Sequence[Sequence[str]] = (), device: str = "cpu") -> None:
         self._row = find(protocol)
-        self._party_options = party_options or [()] * self._row.parties
-        self.name = f"sottovoce {protocol}"
+        self._device = device
+        options = party_options or [()] * self._row.parties
+        names = device.split(",")
+        devices = names * self._row.parties if len(names) == 1 else names
+        self._party_options = [(*more, "--device", name.strip()) for more, name in zip(options, devices, strict=False)]
+        self.name = f"sottovoce {protocol}" + (f" on {device}" if device != "cpu" else "")
 
     def describe(self) -> Description:
-        """See System; encryption is the job's choice."""
+        """See System; encryption is the job's choice. Raises ConfigError for devices that cannot be used here."""
         row = self._row
+        check_devices(self._device, row.parties)
         settings = {"preprocessing": SOURCE} if row.preprocessing else {}
         return Description(
             "sottovoce", __version__, row.name, row.adversary, row.security, row.parties, True, row.preprocessing,
-            settings,
+            settings, self._device,
         )  # fmt: skip
 
     @contextmanager
     def start(self, job: Job) -> Iterator[Running]:
         """See System. With preprocessing the processes start when there is material for them: see `prepare`."""
-        deployment = Deployment(self._row, job, job.scratch / self.name.replace(" ", "-"))
+        deployment = Deployment(self._row, job, job.scratch / re.sub("[^a-z0-9]+", "-", self.name))
         with ExitStack() as stack:
             running = _Running(self.name, deployment, self._party_options, stack)
             if not self._row.preprocessing:
                 running.start()
             yield running
+
+
+def check_devices(devices: str, parties: int) -> None:
+    """Raises ConfigError unless `devices` names those of so many parties, as --device does. `auto` is refused: a row
+    says where it was measured."""
+    names = [name.strip() for name in devices.split(",")]
+    if len(names) not in (1, parties) or not all(re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) for name in names):
+        raise ConfigError(
+            f"--device: expected cpu, cuda or cuda:N, one for all parties or {parties} with commas between, "
+            f"got {devices!r}"
+        )
+    if names != ["cpu"] * len(names) and (reason := missing_gpu()):
+        raise ConfigError(f"--device {devices}: {reason}")
 
 
 class _Running:
@@ -103,7 +126,7 @@ class _Running:
         assert self._client is not None, "prepare comes first"
         answer = self._client.ask({"batch": batch}, DEADLINE_S + batch)
         self._left -= batch
-        cost = msgspec.convert(answer["cost"], RequestCost)
+        cost = convert(answer["cost"], RequestCost)
         return Sample(
             online_ms=cost.online_ms,
             labels=np.array(answer["labels"], np.int64),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from sottovoce.engine.errors import SottovoceError
+from sottovoce.serving.processes import Supervised
 
 STOP_S: Final = 3.0
 
@@ -21,7 +20,7 @@ class WorkerFailed(SottovoceError):
     """A process under test ended, froze, or answered something that it should not."""
 
 
-class Process:
+class Process(Supervised):
     """One such process. It must end when its standard input does; leaving the context ends it in any case.
 
     log: takes its standard error, from the start of the file.
@@ -35,20 +34,8 @@ class Process:
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._failed = False
         with open(log, "wb") as stderr:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                cwd=folder,
-                env=env,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,
-            )
-        self._reader = threading.Thread(target=self._read, name=f"read {name}", daemon=True)
-        self._reader.start()
+            super().__init__(command, folder, stderr, env)
+        self._read(self._process.stdout, self._queue)
 
     def __enter__(self) -> Self:
         return self
@@ -57,11 +44,6 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
 
     def write_line(self, text: str) -> None:
         """One line on its standard input. Raises WorkerFailed if nobody reads it."""
@@ -85,16 +67,10 @@ class Process:
 
     def stop(self) -> None:
         """End its standard input, wait a little unless it has failed, then kill it. Idempotent."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        try:
-            self._process.wait(0 if self._failed else STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
-        self._process.stdout.close()
+        self.join(0 if self._failed else STOP_S)
 
     def last_words(self, characters: int) -> str:
         """The end of what it wrote to its log."""
@@ -107,8 +83,7 @@ class Process:
         self._failed = True
         return WorkerFailed(f"{self.name}: {what}")
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+    def _queue(self, stream: IO[str]) -> None:
+        for line in stream:
             self._lines.put(line)
         self._lines.put(None)

@@ -124,5 +124,5 @@ def argmax_one_hot(protocol: Protocol[A, B, W, Z], x: A, compare_bits: int) -> B
 
 
 def _take(axis: int, start: int, stop: int) -> Structural:
-    """The rearrangement v[start:stop] along an axis."""
-    return lambda v: v.take(range(start, stop), axis=axis)
+    """The rearrangement v[start:stop] along the last axis (-1) or the second (1)."""
+    return (lambda v: v[..., start:stop]) if axis == -1 else (lambda v: v[:, start:stop])

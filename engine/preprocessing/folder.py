@@ -31,7 +31,10 @@ class FolderLock:
             holder = os.pread(self._handle, 20, 0).strip()
             os.close(self._handle)
             who = f"process {holder.decode()}" if holder.isdigit() else "another process"
-            raise PreprocessingError(f"{where}: expected to be its only user, got one that {who} has open") from None
+            raise PreprocessingError(
+                f"{where}: expected one that is not in use, got one that {who} has open: stop that party first, or "
+                "let that `sottovoce prepare` end"
+            ) from None
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import ProtocolError
 from sottovoce.engine.preprocessing.items import Field, Fields, Scaled, Unit, pack_rows, plus
@@ -60,13 +61,13 @@ class Dcf(Scaled):
         return {"top": pack_rows(top[None, :])[0], "correction": correction}
 
 
-def sign_share(backend: CpuBackend, item: Dcf, fields: Fields, opened: NDArray[Any], one: np.uint64) -> U64:
+def sign_share(backend: Backend, item: Dcf, fields: Fields, opened: NDArray[Any], one: np.uint64) -> U64:
     """This party's XOR share of the sign bits of y = opened - r, (W,).
 
     opened: (n,) uint32 or uint64, y + r mod 2^bits; higher bits do not count. one: all ones at P_0, 0 at P_1.
     """
-    out = np.empty(words(item.n), np.uint64)
-    point = opened.astype(np.uint64, copy=False)
+    out = backend.empty(words(item.n))
+    point = opened if opened.dtype == np.uint64 else opened.astype(np.uint64)
     backend.kernels.dcf_eval(point, item.bits, one, fields["root"], fields["correction"], fields["top"], out)
     return out
 

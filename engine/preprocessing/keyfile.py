@@ -59,7 +59,9 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ConfigError(f"store key {path}: expected a key, got no file: `sottovoce prepare` makes one") from None
+        raise ConfigError(
+            f"store key {path}: expected a key, got no file: `sottovoce prepare` makes one, --store-key names it"
+        ) from None
     except OSError as error:
         reason = "expected a file, got a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise ConfigError(f"store key {path}: {reason}") from None

@@ -12,6 +12,7 @@ from sottovoce.engine.preprocessing.items import Field, Fields, Item, Scaled, Un
 from sottovoce.engine.program import Linear
 from sottovoce.engine.tensors import U64, size
 from sottovoce.kernels.cpu.beaver_bits import LEAF_PRODUCTS, leaf_product_rows, merge_mask_rows, merge_monomials
+from sottovoce.kernels.products import ProductLayer
 
 MAX_AND_INPUTS = 8
 
@@ -43,17 +44,21 @@ class Product(Item):
         """C = (A_0 + A_1) * B."""
         c = np.empty((self.clips, *self.step.linear_shape), np.uint64)
         a = plus(own, "a").reshape(self.clips, *self.step.in_shape)
-        CpuBackend().linear(self.step, a, self._of(mask), c)
+        backend = CpuBackend()
+        backend.linear(self.step, a, backend.pack_linear(self.step, self._of(mask)), c, False)
         return {"c": c.reshape(-1)}
 
-    def correct(self, own: tuple[Fields, Fields], drawn: Fields, mask: U64 | None) -> Fields:
-        """The same minus C_0, in one pass."""
-        step, backend = self.step, CpuBackend()
-        a_0, a_1 = (o["a"].reshape(self.clips, *step.in_shape) for o in own)
-        c_0 = drawn["c"].reshape(self.clips, *step.linear_shape)
-        c = np.empty_like(c_0)
-        backend.triple_linear(step, a_0, a_1, backend.pack_linear(step, self._of(mask)), c_0, c)
-        return {"c": c.reshape(-1)}
+    def layers(self, a_at: int, b_at: int, c_at: int) -> list[ProductLayer]:
+        """For `triple_products`, clip by clip: a and c from these columns on, B at word b_at of all."""
+        step = self.step
+        if step.kind == "dense":
+            first = ProductLayer(a_at, b_at, c_at, c_in=step.weight.shape[1], c_out=step.weight.shape[0])
+        else:
+            (c_in, time), (c_out, time_out) = step.in_shape, step.linear_shape
+            geometry = (step.stride, step.padding[0], step.dilation, step.groups)
+            first = ProductLayer(a_at, b_at, c_at, c_in, c_out, time, step.weight.shape[2], time_out, *geometry)
+        inputs, outputs = size(step.in_shape), size(step.linear_shape)
+        return [replace(first, a_at=a_at + k * inputs, c_at=c_at + k * outputs) for k in range(self.clips)]
 
     def _of(self, mask: U64 | None) -> U64:
         if mask is None:

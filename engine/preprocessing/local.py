@@ -40,7 +40,7 @@ class LocalDealer:
         self.parties = [LocalPreprocessing(self, rank) for rank in range(PARTIES)]
 
     def __repr__(self) -> str:
-        return f"LocalDealer({self.layout!r}, {self.end} clips)"
+        return f"{type(self).__name__}({self.layout!r}, {self.end} clips)"
 
     def prepare(self, clips: int) -> None:
         """Make the material of so many more clips."""
@@ -139,29 +139,29 @@ class _LocalReserved(Reserved):
         return BatchMaterial(layout, own, derived, np.stack([m[1] for m in made]))
 
 
-class LiveDealer:
-    """Material item by item as it is asked for, without a demand stated beforehand: for trying single operations."""
+class LiveDealer(LocalDealer):
+    """Material item by item as it is asked for, without a demand stated beforehand: for trying single operations.
+
+    It never has clips: a batch is refused. items: what was asked for so far.
+    """
 
     def __init__(self, fill: Fill) -> None:
-        self.fill = fill
-        self.pair = secrets.token_bytes(16)
-        self.mask_seeds = (secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES))
+        super().__init__(Layout([]), fill)
         self.items: list[Item] = []
-        self._made: list[tuple[Fields, Fields]] = []
-        self._lock = threading.Lock()
-        self.parties = [LivePreprocessing(self, rank) for rank in range(PARTIES)]
+        self._fields: list[tuple[Fields, Fields]] = []
+        self.materials = [_LiveMaterial(self, rank) for rank in range(PARTIES)]
 
     def fields(self, number: int, item: Item, rank: int) -> Fields:
         """A party's fields of the `number`-th item."""
         with self._lock:
-            if number == len(self._made):
+            if number == len(self._fields):
                 self.items.append(item)
-                self._made.append(self._make(item))
+                self._fields.append(self._make(item))
             if self.items[number] != item:
                 raise PreprocessingError(
                     f"party {rank}: preprocessing: expected {self.items[number]} as the other party, got {item}"
                 )
-            return self._made[number][rank]
+            return self._fields[number][rank]
 
     def _make(self, item: Item) -> tuple[Fields, Fields]:
         layout = Layout([item])
@@ -175,47 +175,6 @@ class LiveDealer:
             for i in range(PARTIES)
         )
         return left, right
-
-
-class LivePreprocessing(Preprocessing):
-    """One party's side of a LiveDealer: as much as it asks for, and `material` for a single chunk."""
-
-    def __init__(self, dealer: LiveDealer, rank: int) -> None:
-        self._dealer = dealer
-        self._rank = rank
-        self.material = _LiveMaterial(dealer, rank)
-
-    @property
-    def pair(self) -> bytes:
-        """Names the dealer."""
-        return self._dealer.pair
-
-    @property
-    def position(self) -> int:
-        """Always at the beginning."""
-        return 0
-
-    @property
-    def end(self) -> int:
-        """No batches."""
-        return 0
-
-    def agree(self, position: int, end: int) -> None:
-        """Parties of one process always agree."""
-
-    def claim(self, weights: bytes) -> None:
-        """Every model may be tried."""
-
-    def mask(self, step: Linear) -> U64:
-        """This party's share of the mask of a layer's weights."""
-        return mask_words(self._dealer.mask_seeds[self._rank], step, self._dealer.fill)
-
-    def reserve(self, clips: int) -> Reserved:
-        """Not for batches."""
-        raise PreprocessingError(f"party {self._rank}: preprocessing: single operations only, got a batch of {clips}")
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class _LiveMaterial(Material):

@@ -16,7 +16,7 @@ from sottovoce.engine.preprocessing.durable import printable
 from sottovoce.engine.preprocessing.seal import SALT_BYTES, Sealer
 from sottovoce.engine.preprocessing.segment import Segment
 from sottovoce.engine.prg import KEY_BYTES
-from sottovoce.engine.structs import unpack
+from sottovoce.engine.structs import parse_json, unpack
 
 FORMAT = 1
 T = TypeVar("T")
@@ -86,26 +86,28 @@ class Vault:
     def open(cls, key: bytes, identity: StoreIdentity, content: bytes, where: str) -> Vault:
         """Of the store whose header this is. Raises PreprocessingError for another format, identity or key."""
         try:
-            header = msgspec.json.decode(content, type=Header)
+            header = parse_json(content, Header)
         except (msgspec.MsgspecError, UnicodeError):
             raise PreprocessingError(f"{where}: the index is damaged: its header cannot be read") from None
         for name, expected, got in (
             ("format", FORMAT, header.format),
             ("protocol", identity.protocol, header.protocol),
             ("party", identity.rank, header.rank),
-            ("model", identity.program.hex(), header.program.hex()),
+            ("program", identity.program.hex()[:8], header.program.hex()[:8]),
         ):
             if expected != got:
                 other = printable(repr(got))
                 raise PreprocessingError(f"{where}: expected a store for {name} {expected!r}, got one for {other}")
         if header.layout != identity.layout:
             raise PreprocessingError(
-                f"{where}: expected material of layout {identity.layout[:8].hex()}, got {header.layout[:8].hex()}: it "
-                "was made for another version or protocol: make a new one"
+                f"{where}: expected material of layout {identity.layout[:4].hex()}, got {header.layout[:4].hex()}: it "
+                "was made for another version or protocol: make a new one with `sottovoce prepare`"
             )
         vault = cls(check_key(key, where), header, where)
         if not hmac.compare_digest(vault._sealer.check, header.check):
-            raise PreprocessingError(f"{where}: expected the key that it was made with, got another one")
+            raise PreprocessingError(
+                f"{where}: expected the key that it was made with, got another one: --store-key names the key's file"
+            )
         if vault.header != content:
             raise PreprocessingError(f"{where}: the index is damaged: its header is not in canonical form")
         return vault

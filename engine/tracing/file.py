@@ -12,6 +12,7 @@ import msgspec
 from sottovoce.engine.errors import ConfigError
 from sottovoce.engine.files import read_bounded
 from sottovoce.engine.program import OutputKind
+from sottovoce.engine.structs import parse_json
 from sottovoce.engine.tracing.events import Event
 
 SCHEMA: Final = "sottovoce-trace"
@@ -59,12 +60,11 @@ def read_trace(path: Path) -> PartyTrace:
         lines = read_bounded(path, MAX_BYTES).splitlines()
         if not lines:
             raise ConfigError(f"trace {path}: expected a header, got an empty file: has the party had a model yet?")
-        kind = msgspec.json.decode(lines[0], type=_Kind)
+        kind = parse_json(lines[0], _Kind)
         if (kind.schema, kind.version) != (SCHEMA, VERSION):
             raise ConfigError(f"trace {path}: expected {SCHEMA} {VERSION}, got {kind.schema!r} {kind.version}")
-        header = msgspec.json.decode(lines[0], type=Header)
-        decoder = msgspec.json.Decoder(Request)
-        return PartyTrace(header, [decoder.decode(line) for line in lines[1:]])
+        header = parse_json(lines[0], Header)
+        return PartyTrace(header, [parse_json(line, Request) for line in lines[1:]])
     except OSError as error:
         raise ConfigError(f"trace {path}: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

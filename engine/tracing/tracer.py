@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.party import Party
 from sottovoce.engine.profile import Profile
 from sottovoce.engine.program import OutputKind, Program
@@ -59,7 +59,7 @@ class Tracer:
         self._recorders: list[Recorder] = []
         self._session: TracedSession | None = None
 
-    def means(self, transport: Transport, backend: CpuBackend) -> tuple[Transport, CpuBackend, Profile]:
+    def means(self, transport: Transport, backend: Backend) -> tuple[Transport, Backend, Profile]:
         """The next lane's, recorded. The lane's keystreams must be filled by this backend to be recorded too."""
         recorder = Recorder(self._ranges)
         self._recorders.append(recorder)
@@ -72,9 +72,10 @@ class Tracer:
         program: Program,
         tensors: Mapping[str, AShare],
         weights: bytes | None = None,
+        chunk_elements: int | None = None,
     ) -> Session:
         """A session on lanes with means of this tracer."""
-        self._session = TracedSession(traced_row(row), lanes, program, tensors, weights)
+        self._session = TracedSession(traced_row(row), lanes, program, tensors, weights, chunk_elements)
         for recorder in self._recorders:
             recorder.take()  # laying out the weights is no part of a request
         header = Header(

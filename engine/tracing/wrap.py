@@ -11,7 +11,7 @@ from enum import Enum
 from types import SimpleNamespace
 from typing import Final, cast
 
-from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.party import Party
 from sottovoce.engine.profile import Profile
 from sottovoce.engine.protocols.base import Protocol
@@ -98,7 +98,7 @@ class TracedProfile(Profile):
             yield
 
 
-def traced_backend(backend: CpuBackend, recorder: Recorder) -> CpuBackend:
+def traced_backend(backend: Backend, recorder: Recorder) -> Backend:
     """The same backend; the calls of its kernels, also by its keystreams, are recorded."""
     traced = copy.copy(backend)
     kernels = {name: recorder.kernel(name, kernel) for name, kernel in vars(backend.kernels).items()}

@@ -78,6 +78,9 @@ class Transport(ABC):
     def recv_bytes(self, frm: int, tag: int, limit: int) -> bytes:
         """Receive the next frame of `frm`, which must carry `tag` and at most `limit` bytes."""
 
+    def flush(self) -> None:  # noqa: B027  # most lanes send at once
+        """Send what is deferred, if anything: after it nothing that was sent waits for this party."""
+
     @abstractmethod
     def close(self, reason: str = "") -> None:
         """Close the lane; peers that wait get PeerClosedError with the reason. Idempotent."""

@@ -30,7 +30,7 @@ from sottovoce.engine.transport.connection import Connection
 from sottovoce.engine.transport.frame import MAX_LANES, clean_reason
 from sottovoce.engine.transport.tls import MAX_PARTIES
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 RING: Final = "Z2^64"
 CIPHERS: Final = ("chacha20", "aes128ctr")
 KEY_BYTES: Final = 32
@@ -47,6 +47,7 @@ class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """What a party is about to run. ciphers: for the keystreams, best first.
 
     session: 16 bytes, the same for all parties and never used twice. program: SHA-256 of the compiled program.
+    chunk_elements: how large this party wants the largest layer of a chunk of a batch; the smallest wish counts.
     """
 
     version: int = PROTOCOL_VERSION
@@ -58,6 +59,7 @@ class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     rank: _Rank
     parties: Annotated[int, msgspec.Meta(ge=2, le=MAX_PARTIES)]
     lane: Annotated[int, msgspec.Meta(ge=0, lt=MAX_LANES)] = 0
+    chunk_elements: Annotated[int, msgspec.Meta(ge=1, lt=1 << 48)]
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -68,9 +70,10 @@ class _Version(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PairKey:
-    """What a handshake yields: the key of this pair and lane, and the cipher to use it with."""
+    """What a handshake yields: the key of this pair and lane, the cipher to use it with, and the peer's wish."""
 
     cipher: str
+    chunk_elements: int
     key: bytes = field(repr=False)
 
 
@@ -174,7 +177,7 @@ def _agree_key(connection: Connection, mine: Hello, theirs: Hello, transcript: b
     connection.send_message(proofs[mine.rank], tag=_CONFIRM_TAG)
     if not hmac.compare_digest(connection.recv_message(KEY_BYTES, tag=_CONFIRM_TAG), proofs[theirs.rank]):
         raise _Mismatch("key confirmation", "proof of the same key", "another")
-    return PairKey(agree_cipher(low, high), key)
+    return PairKey(agree_cipher(low, high), theirs.chunk_elements, key)
 
 
 def derive(material: bytes, salt: bytes, info: bytes) -> bytes:

@@ -31,10 +31,14 @@ _SLICE_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class MeshLane:
-    """One lane of a mesh, and for each peer the pairwise key and the cipher to use it with."""
+    """One lane of a mesh, and for each peer the pairwise key and the cipher to use it with.
+
+    chunk_elements: the smallest wish of all parties.
+    """
 
     lane: int
     transport: Transport
+    chunk_elements: int
     ciphers: Mapping[int, str]
     pair_keys: Mapping[int, bytes] = field(repr=False)
 
@@ -166,6 +170,7 @@ def connect_mesh(
                 spin_us=spin_us,
                 cancel=cancel,
             ),
+            min(hello.chunk_elements, *(made[peer, lane][1].chunk_elements for peer in others)),
             ciphers={peer: made[peer, lane][1].cipher for peer in others},
             pair_keys={peer: made[peer, lane][1].key for peer in others},
         )

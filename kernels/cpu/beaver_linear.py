@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from sottovoce.kernels.cpu.conv import CHUNK_WORDS, conv1d, pack_conv1d
-from sottovoce.kernels.cpu.gemm import BLOCK, matmul
+from sottovoce.kernels.cpu.gemm import matmul
 from sottovoce.kernels.cpu.jit import Words, kernel
 
-ZERO = np.uint64(0)
 SHALLOW = 16
 """With fewer channels in a group than this, laying side by side pays."""
 
@@ -75,53 +74,3 @@ def beaver_matmul(d: Words, a: Words, w: Words, out: Words) -> None:
         raise ValueError("beaver_matmul: d, a and w do not have matching shapes")
     matmul(d, w[0], out, True)
     matmul(a, w[1], out, True)
-
-
-@kernel
-def triple_conv1d(
-    a0: Words, a1: Words, b: Words, c0: Words, out: Words, stride: int, pad_left: int, dilation: int, groups: int
-) -> None:
-    """out = (a0 + a1) * b - c0 for every clip: the second share of C = A * B.
-
-    a0, a1: (batch, c_in, time), b: from `pack_conv1d`, c0, out: (batch, c_out, time_out); see `conv1d`. Raises
-    ValueError if the shapes do not match or stride or dilation is not positive.
-    """
-    batch, c_in, time = a0.shape
-    if a1.shape != a0.shape or c0.shape != out.shape or out.shape[0] != batch:
-        raise ValueError("triple_conv1d: a0 and a1, or c0 and out, do not have matching shapes")
-    block = min(max(CHUNK_WORDS // max(c_in * time, 1), 1), batch)
-    joined = np.empty((block, c_in, time), np.uint64)
-    for first in range(0, batch, max(block, 1)):
-        count = min(block, batch - first)
-        _add(a0[first : first + count].reshape(-1), a1[first : first + count].reshape(-1), joined.reshape(-1))
-        _negate(c0[first : first + count].reshape(-1), out[first : first + count].reshape(-1))
-        conv1d(joined[:count], b, out[first : first + count], stride, pad_left, dilation, groups, True)
-
-
-@kernel
-def triple_matmul(a0: Words, a1: Words, b: Words, c0: Words, out: Words) -> None:
-    """out = (a0 + a1) @ b - c0: the second share of C = A @ B.
-
-    a0, a1: (rows, inner), b: (inner, columns), c0, out: (rows, columns). Raises ValueError if the shapes do not match.
-    """
-    rows, inner = a0.shape
-    if a1.shape != a0.shape or c0.shape != out.shape or out.shape[0] != rows:
-        raise ValueError("triple_matmul: a0 and a1, or c0 and out, do not have matching shapes")
-    joined = np.empty((min(BLOCK, rows), inner), np.uint64)
-    for first in range(0, rows, BLOCK):
-        count = min(BLOCK, rows - first)
-        _add(a0[first : first + count].reshape(-1), a1[first : first + count].reshape(-1), joined.reshape(-1))
-        _negate(c0[first : first + count].reshape(-1), out[first : first + count].reshape(-1))
-        matmul(joined[:count], b, out[first : first + count], True)
-
-
-@kernel
-def _add(x: Words, y: Words, out: Words) -> None:
-    for i in range(x.size):
-        out[i] = x[i] + y[i]
-
-
-@kernel
-def _negate(x: Words, out: Words) -> None:
-    for i in range(out.size):
-        out[i] = ZERO - x[i]

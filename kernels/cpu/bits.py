@@ -23,16 +23,32 @@ def leaf_rows(bits: int) -> int:
 
 
 @kernel
+def _transpose(rows: Words) -> None:
+    """Two 32 x 32 matrices of bits at once, one in each half of the words. rows: (32,), in place."""
+    mask = np.uint64(0x0000FFFF0000FFFF)
+    j = 16
+    while j > 0:
+        s = np.uint64(j)
+        for start in range(0, 32, 2 * j):
+            for k in range(start, start + j):
+                t = ((rows[k] >> s) ^ rows[k + j]) & mask
+                rows[k + j] ^= t
+                rows[k] ^= t << s
+        j >>= 1
+        mask ^= mask << np.uint64(j)
+
+
+@kernel
 def slice_bits(x: Words, bits: int, planes: Words) -> None:
-    """x: (n,) unsigned -> planes: (bits, ceil(n / 64)), the low `bits` bits; missing elements count as 0."""
+    """x: (n,) -> planes: (bits, ceil(n / 64)), the low `bits` bits; missing elements count as 0. 1 <= bits <= 64."""
     n = x.shape[0]
     low = np.empty(32, np.uint64)
     high = np.empty(32, np.uint64)
     for w in range(planes.shape[1]):
         base = 64 * w
         for k in range(32):
-            a = np.uint64(x[base + k]) if base + k < n else ZERO
-            b = np.uint64(x[base + 32 + k]) if base + 32 + k < n else ZERO
+            a = x[base + k] if base + k < n else ZERO
+            b = x[base + 32 + k] if base + 32 + k < n else ZERO
             low[k] = (a & LOW32) | (b << np.uint64(32))
             high[k] = (a >> np.uint64(32)) | (b & ~LOW32)
         for half in range(2):
@@ -40,20 +56,25 @@ def slice_bits(x: Words, bits: int, planes: Words) -> None:
             first = 32 * half
             if first >= bits:
                 break
-            # Two 32x32 transposes at once, one in each half of the words.
-            mask = np.uint64(0x0000FFFF0000FFFF)
-            j = 16
-            while j > 0:
-                s = np.uint64(j)
-                for start in range(0, 32, 2 * j):
-                    for k in range(start, start + j):
-                        t = ((rows[k] >> s) ^ rows[k + j]) & mask
-                        rows[k + j] ^= t
-                        rows[k] ^= t << s
-                j >>= 1
-                mask ^= mask << np.uint64(j)
+            _transpose(rows)
             for k in range(min(32, bits - first)):
                 planes[first + k, w] = rows[k]
+
+
+@kernel
+def slice_halves(x: Words, bits: int, planes: Words) -> None:
+    """The same for x: (n,) uint32. 1 <= bits <= 32."""
+    n = x.shape[0]
+    rows = np.empty(32, np.uint64)
+    for w in range(planes.shape[1]):
+        base = 64 * w
+        for k in range(32):
+            a = np.uint64(x[base + k]) if base + k < n else ZERO
+            b = np.uint64(x[base + 32 + k]) if base + 32 + k < n else ZERO
+            rows[k] = a | (b << np.uint64(32))
+        _transpose(rows)
+        for k in range(bits):
+            planes[k, w] = rows[k]
 
 
 @kernel
@@ -92,7 +113,8 @@ def contract_leaves(planes: Words, leaves: Words, one: np.uint64, masks: Words, 
 
     planes: (m, W), A in the clear. leaves: (leaf_rows(m), W), see `monomials`. one: this party's share of the constant
     1 (all ones or 0). masks, out: (2k - 1, W), k = ceil((m - 1) / 4): G_0 … G_(k-1), P_1 … P_(k-1), XOR masks.
-    Both are linear in B's monomials, so XOR shares of the monomials give XOR shares of G and P.
+    Both are linear in B's monomials, so XOR shares of the monomials give XOR shares of G and P. The top planes of A and
+    B are added to G_(k-1), on which the carry out of all blocks depends linearly: it becomes bit m - 1 of A + B.
     """
     m = planes.shape[0]
     words = planes.shape[1]
@@ -119,6 +141,9 @@ def contract_leaves(planes: Words, leaves: Words, one: np.uint64, masks: Words, 
                 for s in range(half):
                     for w in range(count):
                         tmp[s, w] = tmp[half + s, w] ^ (planes[base + i, w0 + w] & tmp[s, w])
+            if block == blocks - 1:
+                for w in range(count):
+                    gen[w] ^= leaves[row, w0 + w] ^ (one & planes[m - 1, w0 + w])
             for w in range(count):
                 out[block, w0 + w] = gen[w] ^ masks[block, w0 + w]
             if block > 0:

@@ -18,12 +18,22 @@ OFFSET = np.uint64(1 << 62)
 
 @kernel
 def trunc_left(
-    z: Words, mask: Words, remask: Words, alpha: Words, bits: int, top: Words, opened: Words, out: Words
+    z: Words,
+    mask: Words,
+    remask0: Words,
+    remask1: Words,
+    alpha: Words,
+    bits: int,
+    top: Words,
+    opened: Words,
+    out: Words,
+    remasks: Words,
 ) -> None:
-    """The holder of A = z - mask + 2^62: top = msb(A), opened = top ^ alpha, out = (A >> f) - 2^(62-f) + 1 - remask.
+    """The holder of A = z - mask + 2^62: top = msb(A), opened = top ^ alpha, out = (A >> f) - 2^(62-f) + 1 - remask0.
 
     All (n,), bit vectors (ceil(n / 64),). The + 1 makes the result floor or floor + 1, unbiased. Still to be
     subtracted: this side's share of w 2^(64-f), which `trunc_left_finish` does; the low 64 - f bits are final.
+    remasks = remask0 + remask1, what both sides subtract.
     """
     n = z.shape[0]
     f = np.uint64(bits)
@@ -35,7 +45,8 @@ def trunc_left(
             i = base + j
             a = z[i] - mask[i] + OFFSET
             word |= (a >> np.uint64(63)) << np.uint64(j)
-            out[i] = (a >> f) + correction - remask[i]
+            out[i] = (a >> f) + correction - remask0[i]
+            remasks[i] = remask0[i] + remask1[i]
         top[w] = word
         opened[w] = word ^ alpha[w]
 
@@ -75,11 +86,13 @@ def trunc_right(
     opened: Words,
     summand: Words,
     out: Words,
+    remasks: Words,
 ) -> None:
     """The holder of B = z0 + z1: opened = msb(B) ^ beta, summand = (B >> f) + remask0, out = its share - remask1.
 
     out = (B >> f) - w_1 2^(64-f) - remask1,
     w_1 = b - d e - d (1-2e) beta - (1-2d)(1-2e) gamma_1; d = other, e = opened.
+    summand: (n,) uint32, its low half. remasks = remask0 + remask1, what both sides subtract.
     """
     n = z0.shape[0]
     f = np.uint64(bits)
@@ -100,8 +113,9 @@ def trunc_right(
             sign_e = ONE - (e << ONE)
             product = d * e + sign_e * (d * bt + sign_d * np.uint64(gamma[i]))
             quotient = value >> f
-            summand[i] = quotient + remask0[i]
+            summand[i] = np.uint32(quotient + remask0[i])
             out[i] = quotient - ((b - product) << shift) - remask1[i]
+            remasks[i] = remask0[i] + remask1[i]
         opened[w] = word
 
 

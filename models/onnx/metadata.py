@@ -13,6 +13,7 @@ import msgspec
 import onnx
 
 from sottovoce.engine.errors import ModelError
+from sottovoce.engine.structs import parse_json
 from sottovoce.models.onnx.source import Source, describe, read_model
 
 MAX_CHARACTERS = 1 << 24
@@ -69,7 +70,8 @@ def _decode(props: dict[str, str], key: str, kind: type[_T] | Any, where: str) -
     try:
         if len(text) > MAX_CHARACTERS:
             raise ValueError
-        return msgspec.json.decode(text, type=kind)
+        value: _T = parse_json(text, kind)
+        return value
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise ModelError(
             f"{where}: metadata {PREFIX + key!r}: expected JSON as export_onnx writes it, got something else: rewrite "

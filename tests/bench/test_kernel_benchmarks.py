@@ -11,7 +11,7 @@ import pytest
 
 from sottovoce.bench.comparison.compare import Comparison, compare_sides
 from sottovoce.bench.comparison.observations import read_side
-from sottovoce.bench.kernels import devices, shapes
+from sottovoce.bench.kernels import devices, shapes, suite
 from sottovoce.bench.kernels.ceilings import Bound, Ceilings
 from sottovoce.bench.kernels.run import SUITE, command, run_kernels
 from sottovoce.bench.kernels.sizes import RANDOM_WORDS, moved_bytes, random_words
@@ -66,13 +66,15 @@ def test_the_scarcer_resource_bounds() -> None:
     assert ceilings.bound(4000, 50) == Bound(5.0, "ring multiplications")
 
 
-def test_gpu_twins_take_part_when_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = replace(CATALOG["add"], gpu="operator.add")
-    assert devices.device_names(CATALOG["add"]) == ("cpu",)
-    assert devices.device_names(kernel) == ("cpu", "gpu")
-    assert devices.function(kernel, "gpu")(1, 2) == 3
+def test_gpu_twins_take_part_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [case.name for case in suite.cases("add/L1*", small=True, device="gpu")]
+    assert names == ["add/L1/gpu"] and [case.device for case in suite.cases("add", small=True)] == ["cpu"] * 2
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert devices.missing_gpu() == "needs a GPU: CuPy is not installed"
+    with pytest.raises(ConfigError, match="--device cuda:3: needs a GPU"):
+        devices.gpu("cuda:3")
+    with pytest.raises(ConfigError, match="expected cuda or cuda:N, got 'cuda:x'"):
+        devices.gpu("cuda:x")
 
 
 def test_one_kernel_runs_and_leaves_nothing_behind(

@@ -63,7 +63,7 @@ def test_times_and_sizes_have_units() -> None:
 
 
 def test_csv_has_every_field_of_a_row() -> None:
-    elsewhere = {"samples_ms", "network", "settings"}
+    elsewhere = {"samples_ms", "network", "settings", "device"}
     assert {*PLAIN, *SUMMARIES, *BY_PARTY, *elsewhere} == set(Row.__struct_fields__)
 
 

@@ -41,6 +41,8 @@ def test_deploy_then_classify(command: RunCommand, encrypted: Deployment, clip: 
     deployed = command("deploy", *encrypted.owner)
     assert deployed.status == Exit.OK
     assert "deployed  paper under rep3" in deployed.out and "differ by more than" in deployed.out
+    assert max(map(len, deployed.out.splitlines())) < 80
+    assert all(f"P{rank} holds its shares of 98,056 secret numbers\n" in deployed.err for rank in range(3))
     assert "INSECURE" not in deployed.out
     ran = command("classify", clip, tmp_path / "missing.wav", "--json", *encrypted.client)
     assert ran.status == Exit.SOME_FAILED

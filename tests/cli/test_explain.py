@@ -46,8 +46,18 @@ def test_predicted_is_measured(command: RunCommand, clip: Path) -> None:
     assert predicted["input_sharing_bytes"] > 0 and predicted["output_opening_bytes"] > 0
 
 
+def test_the_program_that_it_writes_is_named(command: RunCommand, tmp_path: Path) -> None:
+    file = tmp_path / "paper.json"
+    ran = command("explain", "--protocol", "beaver2", "--write-program", file)
+    assert ran.err == f"wrote {file}: the public program of paper, for `sottovoce prepare` at each party\n"
+    assert (
+        "Cost of a request with 1 clip under beaver2\n" in ran.out and "\nprotocol    beaver2 (semi-honest" in ran.out
+    )
+    assert "1 clip under rep3\n" in command("explain").out
+
+
 def test_it_fits_into_80_columns(command: RunCommand) -> None:
-    for options in ((), ("--batch", 256), ("--protocol", "plain")):
+    for options in ((), ("--batch", 256), ("--protocol", "plain"), ("--protocol", "beaver2-fss")):
         lines = command("explain", *options).out.splitlines()
         assert len(lines) > 20 and max(map(len, lines)) <= 80
 

@@ -75,18 +75,25 @@ def test_explain_prepare_party_deploy_classify(
     said = capsys.readouterr()
     assert statuses == [Exit.OK, Exit.OK]
     for rank in (0, 1):
-        assert f"store{rank}: 2 clips of paper under beaver2 added, 2 are there to be used" in said.out
+        assert f"store{rank}: 2 clips of paper under beaver2 added; unused in all: 2" in said.out
         assert f"P{rank} has 2 of 2 clips" in said.err and f"waits for party {rank}" in said.err
-    assert "from the dealer" in said.out and said.out.count(" a clip") == 6
+    assert "all that the dealer sent" in said.out and said.out.count(" a clip") == 6
     # The seeds and the material are on the disk, sealed; the key is not beside them.
     assert not [path for path in (tmp_path / "store0").rglob("*") if "key" in path.name]
 
+    wrong = command("party", 0, *role(0), "--store-key", tmp_path / "key1")
+    assert (wrong.status, wrong.out) == (Exit.USAGE, "")
+    assert f"--store-key {tmp_path / 'key1'}: it is not the key of --store {tmp_path / 'store0'}" in wrong.err
+    assert "listens" not in wrong.err
     statuses, threads = in_threads(*(["party", rank, "--requests", 1, *role(rank)] for rank in (0, 1)))
     common = ("--cluster", cluster, "--deadline", 30)
     assert command("deploy", *common, "--certs", certs / "owner-bob").status == Exit.OK
     client = (*common, "--certs", certs / "client-alice")
     short = command("classify", clip, clip, clip, *client)
-    assert short.status == Exit.TRANSPORT and "1 are missing" in short.err and "sottovoce prepare" in short.err
+    # Said once, however many clips there are.
+    assert short.status == Exit.TRANSPORT and short.out.count("not classified") == 3
+    (told,) = [line for line in short.err.splitlines() if line.startswith("sottovoce: error: P0: the request needs 3")]
+    assert "sottovoce prepare RANK --clips 1" in told and "prepared clips" not in short.out
     ran = command("classify", clip, "--json", *client)
     join(threads)
     assert (ran.status, statuses) == (Exit.OK, [Exit.OK, Exit.OK])
@@ -105,7 +112,7 @@ def test_in_one_process_the_two_times_are_apart(comparison: str, command: RunCom
     assert value["cost"]["offline_ms"] > 0 and len(value["cost"]["offline_bytes"]) == 2
     if comparison == "fss":
         shown = command("classify", clip, *options).out
-        assert "offline   " in shown and "prepared before, not in online" in shown
+        assert re.search(r"\noffline   .*: prepared before, not in online\n +the material alone: P0 ", shown)
 
 
 def test_on_a_slow_link_the_rounds_decide(command: RunCommand) -> None:
@@ -146,7 +153,8 @@ def test_the_networks_are_those_of_the_benchmarks() -> None:
         ),
         (("prepare", 0, "--clips", 1, "--cluster", "two.toml", "--store", "s"), 'expected dealer = "host:port"'),
         (("dealer", "--cluster", "two.toml"), 'expected dealer = "host:port"'),
-        (("party", 0, "--cluster", "two.toml"), "beaver2 needs a store of preprocessed material (--store DIR)"),
+        (("party", 0, "--cluster", "two.toml"), "--store DIR --cluster FILE --certs DIR` makes"),
+        (("party", 1, "--cluster", "two.toml"), "`sottovoce prepare 1 --clips N --program FILE"),
         (("party", 0, "--cluster", "three.toml", "--store", "s"), "rep3 needs no preprocessing"),
         (("demo", "--protocol", "plain"), "plain needs no parties"),
         (("demo", "--comparison", "fss"), "rep3 has no choice of fss"),

@@ -65,8 +65,8 @@ def run(
             return supply(party)
         if dealer is None:
             return party
-        source = dealer.parties[party.rank]
-        return replace(party, preprocessing=source, material=source.material)
+        rank = party.rank
+        return replace(party, preprocessing=dealer.parties[rank], material=dealer.materials[rank])
 
     def work(rank: int) -> Callable[[], Any]:
         return lambda: operation(row.make(supplied(lanes[rank][0]), rotation), rank)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sottovoce.engine import session
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.cost import demand, predict_cost
 from sottovoce.engine.errors import PreprocessingError, ProtocolError
@@ -177,7 +176,7 @@ def assert_predicted(program: Program, row: ProtocolRow, stats: Any, batch: int,
 def test_chunks_on_lanes(row: ProtocolRow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several requests of several chunks on two lanes: each clip's material once, and plain's labels."""
     model = small_model()
-    monkeypatch.setattr(session, "ELEMENTS_IN_FLIGHT", 2 * model.program.width)
+    monkeypatch.setattr(CpuBackend, "chunk_elements", 2 * model.program.width)
     with LocalCluster(model.program, model.weights, row.name, lanes=2) as cluster:
         for clips in (5, 1, 4):
             x = small_batch(model, clips, seed=clips)

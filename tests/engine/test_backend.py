@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.preprocessing.kinds import Product
 from sottovoce.engine.program import Linear, Shape, TensorSpec
 from sottovoce.engine.protocols.plain.protocol import Plain, PlainAShare, PlainWeights
 from sottovoce.kernels.cpu.beaver_linear import SHALLOW
@@ -45,23 +46,32 @@ def operands(rng: np.random.Generator, layer: Linear, batch: int) -> tuple[np.nd
     return x, w, out
 
 
+def other_share(layer: Linear, a: list[np.ndarray], b: np.ndarray, c0: np.ndarray) -> np.ndarray:
+    """The second share of C = (A_0 + A_1) * B, as a dealer computes it. a: (batch, *in_shape), both shares."""
+    backend, c1 = CpuBackend(), np.empty_like(c0)
+    a0, a1, c, out = (v.reshape(len(v), -1) for v in (*a, c0, c1))
+    packed = backend.pack_linear(layer, b).reshape(-1)
+    backend.kernels.triple_products(tuple(Product(layer).layers(0, 0, 0)), a0, a1, packed, c, out)
+    return c1
+
+
 @EVERY
 @BATCHES
 def test_linear_is_the_ring_product(rng: np.random.Generator, layer: Linear, batch: int) -> None:
     x, w, out = operands(rng, layer, batch)
-    CpuBackend().linear(layer, x, w, out)
+    backend = CpuBackend()
+    backend.linear(layer, x, backend.pack_linear(layer, w), out, False)
     np.testing.assert_array_equal(out, product(layer, x, w))
 
 
 @EVERY
 @BATCHES
 def test_beaver_shares_join_to_the_product(rng: np.random.Generator, layer: Linear, batch: int) -> None:
-    """A triple whose second share comes from `triple_linear`, then both parties' recombination."""
+    """A triple whose second share comes from `triple_products`, then both parties' recombination."""
     backend = CpuBackend()
     x, w, c0 = operands(rng, layer, batch)
     a, b = ([ring_array(rng, v.shape) for _ in range(2)] for v in (x, w))
-    c1 = np.empty_like(c0)
-    backend.triple_linear(layer, a[0], a[1], backend.pack_linear(layer, b[0] + b[1]), c0, c1)
+    c1 = other_share(layer, a, b[0] + b[1], c0)
     np.testing.assert_array_equal(c0 + c1, product(layer, a[0] + a[1], b[0] + b[1]))
     d, e = x - a[0] - a[1], w - b[0] - b[1]
     out = [c0.copy(), c1.copy()]
@@ -76,18 +86,16 @@ def test_products_over_several_blocks_of_the_batch(rng: np.random.Generator) -> 
     batch = 2 * CHUNK_WORDS // (3 * 400) + 5
     backend = CpuBackend()
     x, w, out = operands(rng, layer, batch)
-    a, c0, triple = ring_array(rng, x.shape), ring_array(rng, out.shape), np.empty_like(out)
-    packed_b, packed = backend.pack_linear(layer, w), backend.pack_beaver(layer, w, ring_array(rng, w.shape))
+    a, c0 = ring_array(rng, x.shape), ring_array(rng, out.shape)
+    packed = backend.pack_beaver(layer, w, ring_array(rng, w.shape))
     expected = out.copy()
     backend.beaver_linear(layer, x, a, packed, out)
-    backend.triple_linear(layer, x, a, packed_b, c0, triple)
+    c1 = other_share(layer, [x, a], w, c0)
     for clip in range(batch):
         one = slice(clip, clip + 1)
         backend.beaver_linear(layer, x[one], a[one], packed, expected[one])
         np.testing.assert_array_equal(out[clip], expected[clip])
-        alone = np.empty_like(c0[one])
-        backend.triple_linear(layer, x[one], a[one], packed_b, c0[one], alone)
-        np.testing.assert_array_equal(triple[clip], alone[0])
+        np.testing.assert_array_equal(c1[one], other_share(layer, [x[one], a[one]], w, c0[one]))
 
 
 @pytest.mark.parametrize("name", ["groups", "deep groups", "dense"])
@@ -95,15 +103,15 @@ def test_shapes_that_do_not_match_are_refused(rng: np.random.Generator, name: st
     """A batch of another size, and another layer's weights."""
     backend, layer = CpuBackend(), STEPS[name]
     x, w, out = operands(rng, layer, 2)
-    packed, packed_b = backend.pack_beaver(layer, w, w), backend.pack_linear(layer, w)
+    packed = backend.pack_beaver(layer, w, w)
     for wrong in (x[:1], np.concatenate([x, x], axis=1)):
         with pytest.raises(ValueError, match="matching shapes"):
             backend.beaver_linear(layer, x, wrong, packed, out)
         with pytest.raises(ValueError, match="matching shapes"):
-            backend.triple_linear(layer, x, wrong, packed_b, out, out.copy())
+            other_share(layer, [x, wrong], w, out)
     with pytest.raises(ValueError, match="matching shapes"):
         backend.beaver_linear(layer, x, x, np.concatenate([packed, packed], axis=-1), out)
     with pytest.raises(ValueError, match="matching shapes"):
         backend.beaver_linear(layer, x, x, packed, out[:1])
     with pytest.raises(ValueError, match="matching shapes"):
-        backend.triple_linear(layer, x, x, packed_b, out[:1], out)
+        other_share(layer, [x, x], w, out[:1])

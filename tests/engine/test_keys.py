@@ -13,7 +13,7 @@ from sottovoce.engine.prg import KEY_BYTES, PairStreams
 from sottovoce.engine.protocols.table import PROTOCOLS, ProtocolRow
 
 LANES = 3
-FILL = CpuBackend().fill
+BACKEND = CpuBackend()
 
 
 @pytest.fixture(params=PROTOCOLS.values(), ids=lambda row: row.name)
@@ -33,7 +33,7 @@ def all_streams(row: ProtocolRow, cipher: str = "aes128ctr") -> dict[tuple[int, 
     return {
         (rank, lane, slot): pair
         for rank, lane in product(range(row.parties), range(LANES))
-        for slot, pair in streams_of(row, rank, keys_of(rank, keys), ciphers, lane, FILL).items()
+        for slot, pair in streams_of(row, rank, keys_of(rank, keys), ciphers, lane, BACKEND).items()
     }
 
 

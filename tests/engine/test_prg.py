@@ -14,11 +14,11 @@ from sottovoce.engine.errors import MaskReuseError, ProtocolError
 from sottovoce.engine.prg import CIPHERS, KEY_BYTES, MAX_OPERATION, KeyStream, PairStreams, derive
 
 KEY = bytes(range(KEY_BYTES))
-FILL = CpuBackend().fill
+BACKEND = CpuBackend()
 
 
 def stream(cipher: str = "aes128ctr", label: str = "a", key: bytes = KEY) -> KeyStream:
-    return KeyStream(key, cipher, FILL, label)
+    return KeyStream(key, cipher, BACKEND, label)
 
 
 def reference(cipher: str, key: bytes, operation: int, words: int) -> np.ndarray:
@@ -71,14 +71,14 @@ def test_operations_labels_and_keys_give_other_words(cipher: str) -> None:
 
 
 def test_both_holders_get_the_same_words() -> None:
-    one, other = (PairStreams.of(KEY, "aes128ctr", FILL, "slot 0") for _ in range(2))
+    one, other = (PairStreams.of(KEY, "aes128ctr", BACKEND, "slot 0") for _ in range(2))
     for words in (1, 1000, 3):
         np.testing.assert_array_equal(one.masks.draw(words)[0], other.masks.draw(words)[0])
     np.testing.assert_array_equal(one.dealing.draw(9)[0], other.dealing.draw(9)[0])
 
 
 def test_masks_and_dealing_differ() -> None:
-    pair = PairStreams.of(KEY, "aes128ctr", FILL, "slot 0")
+    pair = PairStreams.of(KEY, "aes128ctr", BACKEND, "slot 0")
     assert not (pair.masks.draw(100)[0] == pair.dealing.draw(100)[0]).any()
 
 
@@ -97,13 +97,24 @@ def test_a_position_is_given_once() -> None:
 def test_a_failed_draw_is_spent() -> None:
     """A fill that fails after the position was taken must not leave it to be taken again."""
 
-    def failing(*args: object) -> None:
-        raise RuntimeError("no device")
+    class Failing(CpuBackend):
+        def fill(self, *args: object) -> None:
+            raise RuntimeError("no device")
 
-    s = KeyStream(KEY, "aes128ctr", failing, "a")
+    s = KeyStream(KEY, "aes128ctr", Failing(), "a")
     with pytest.raises(RuntimeError):
         s.draw(4)
     assert s.position == 1
+    with pytest.raises(RuntimeError):
+        s.for_kernel(4)
+    assert s.position == 2
+
+
+def test_words_for_a_kernel_are_those_of_a_draw_and_spent_like_them() -> None:
+    mine, theirs = stream(), stream()
+    for a, b in zip(mine.for_kernel(5, 3), theirs.draw(5, 3), strict=True):
+        assert (a == b).all()
+    assert mine.position == theirs.position == 1
 
 
 def test_an_empty_draw_is_a_position_too() -> None:
@@ -129,7 +140,7 @@ def test_unknown_cipher() -> None:
 
 def test_observer_sees_every_draw() -> None:
     seen: list[tuple[str, int, int]] = []
-    s = KeyStream(KEY, "chacha20", FILL, "a", lambda *draw: seen.append(draw))
+    s = KeyStream(KEY, "chacha20", BACKEND, "a", lambda *draw: seen.append(draw))
     s.draw(3, 4)
     s.draw_at(7, 1)
     with pytest.raises(MaskReuseError):

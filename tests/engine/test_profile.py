@@ -12,7 +12,7 @@ import pytest
 from tests.security.small import small_batch, small_model
 from tests.traced import Full, Ranging, traced_cluster
 
-from sottovoce.engine import session
+from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import ConfigError, PeerClosedError
 from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.profile import Profile
@@ -54,7 +54,7 @@ def test_tracing_changes_neither_answers_nor_costs(small: Compiled, protocol: st
 def test_events_add_up_to_what_the_lanes_counted(
     small: Compiled, lanes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "ELEMENTS_IN_FLIGHT", 2 * small.program.width)
+    monkeypatch.setattr(CpuBackend, "chunk_elements", 2 * small.program.width)
     with traced_cluster(small, tmp_path, lanes=lanes) as traced:
         _, stats = traced.run(small_batch(small, 6))
     for trace, measured in zip(traced.traces(), stats, strict=True):

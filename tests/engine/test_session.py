@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sottovoce.engine import session
+from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.cost import predict_cost
 from sottovoce.engine.errors import ConfigError, ProtocolError
 from sottovoce.engine.local import LocalCluster
@@ -89,7 +89,7 @@ def test_equals_plain_within_the_bound(small: Compiled, protocol: str, batch: in
 def test_predicted_cost_is_measured_cost(
     small: Compiled, protocol: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "ELEMENTS_IN_FLIGHT", 200)
+    monkeypatch.setattr(CpuBackend, "chunk_elements", 200)
     for output in ("label", "scores"):
         for batch in (1, 3, 11):
             steps = predict_cost(small.program, find(protocol), batch, output)
@@ -168,7 +168,7 @@ def test_chunks_and_lanes_do_not_change_the_answer(
 ) -> None:
     x = inputs(small, rng, 13)
     expected = run_plain(small.program, small.weights, x, "scores")
-    monkeypatch.setattr(session, "ELEMENTS_IN_FLIGHT", 150)
+    monkeypatch.setattr(CpuBackend, "chunk_elements", 150)
     assert len(chunks(small.program, 13)) > 3
     with LocalCluster(small.program, small.weights, protocol, lanes=lanes, cipher=cipher) as cluster:
         for _ in range(2):
@@ -182,7 +182,7 @@ def test_chunks_and_lanes_do_not_change_the_answer(
 
 
 def test_chunks_cover_every_batch_once(small: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "ELEMENTS_IN_FLIGHT", 200)
+    monkeypatch.setattr(CpuBackend, "chunk_elements", 200)
     for batch in (1, 2, 3, 10, 97):
         covered = [i for cut in chunks(small.program, batch) for i in range(cut.start, cut.stop)]
         assert covered == list(range(batch))

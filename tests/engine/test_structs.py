@@ -5,22 +5,30 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 FIRST_AT_ONCE = """
+import sys
 import threading
 import msgspec
-from sottovoce.engine.structs import unpack
+from sottovoce.engine.structs import convert, parse_json, unpack
 
-for number in range(60):
-    fields = [(f"f{i}", tuple[int, ...] | None, None) for i in range(12)]
-    kind = msgspec.defstruct(f"Kind{number}", fields)
-    data = msgspec.msgpack.encode({"f3": (1, 2)})
+sys.setswitchinterval(1e-6)
+known = {"unpack": (unpack, msgspec.msgpack.encode), "parse_json": (parse_json, msgspec.json.encode),
+         "convert": (convert, lambda value: value)}
+ways = [known[name] for name in NAMES]
+
+for number in range(40):  # a type of 20 others is looked at for a while
+    leaves = [msgspec.defstruct(f"Leaf{number}_{i}", [("x", tuple[int, ...] | None, None)]) for i in range(20)]
+    kind = msgspec.defstruct(f"Kind{number}", [(f"f{i}", leaf | None, None) for i, leaf in enumerate(leaves)])
     gate = threading.Barrier(4)
 
-    def work():
+    def work(decode, encode):
+        data = encode({"f19": {"x": (1, 2)}})
         gate.wait()
-        assert unpack(data, kind).f3 == (1, 2)
+        assert decode(data, kind).f19.x == (1, 2)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=ways[i % len(ways)]) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -29,6 +37,8 @@ print("done")
 """
 
 
-def test_threads_may_decode_a_type_for_the_first_time_at_once() -> None:
-    found = subprocess.run([sys.executable, "-c", FIRST_AT_ONCE], capture_output=True, text=True, timeout=60)
-    assert (found.returncode, found.stdout) == (0, "done\n"), found.stderr
+@pytest.mark.parametrize("names", ["unpack", "parse_json", "convert", "unpack parse_json convert"])
+def test_threads_may_decode_a_type_for_the_first_time_at_once(names: str) -> None:
+    script = FIRST_AT_ONCE.replace("NAMES", repr(names.split()))
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "done\n", "")

@@ -40,19 +40,34 @@ def scale(x: np.ndarray, c: np.uint64, out: np.ndarray) -> None:
     _store(out, [a * int(c) for a in x.tolist()])
 
 
-def mul_cross(
-    x0: np.ndarray, x1: np.ndarray, y0: np.ndarray, y1: np.ndarray, mask: np.ndarray, out: np.ndarray
-) -> None:
-    rows = zip(*_ints(x0, x1, y0, y1, mask), strict=True)
-    _store(out, [(a0 + a1) * (b0 + b1) - a1 * b1 + m for a0, a1, b0, b1, m in rows])
+def mul_cross(x0: np.ndarray, x1: np.ndarray, y0: np.ndarray, y1: np.ndarray, out: np.ndarray) -> None:
+    rows = zip(*_ints(x0, x1, y0, y1), strict=True)
+    _store(out, [(a0 + a1) * (b0 + b1) - a1 * b1 for a0, a1, b0, b1 in rows])
 
 
 def xor(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     _store(out, [a ^ b for a, b in zip(*_ints(x, y), strict=True)])
 
 
+def mask_zero(x: np.ndarray, plus: np.ndarray, minus: np.ndarray, out: np.ndarray) -> None:
+    _store(out, [a + b - c for a, b, c in zip(*_ints(x, plus, minus), strict=True)])
+
+
+def remask_pair(x: np.ndarray, mine: np.ndarray, theirs: np.ndarray, kept: np.ndarray, total: np.ndarray) -> None:
+    _store(kept, [a - b for a, b in zip(*_ints(x, mine), strict=True)])
+    _store(total, [a + b for a, b in zip(*_ints(mine, theirs), strict=True)])
+
+
 def sum3(a: np.ndarray, b: np.ndarray, c: np.ndarray, out: np.ndarray) -> None:
     _store(out, [sum(row) for row in zip(*_ints(a, b, c), strict=True)])
+
+
+def take_half(x: np.ndarray, which: int, out: np.ndarray) -> None:
+    out[:] = [a // 2 ** (32 * which) % 2**32 for a in x.tolist()]
+
+
+def join_halves(low: np.ndarray, high: np.ndarray, out: np.ndarray) -> None:
+    _store(out, [a + 2**32 * b for a, b in zip(*_ints(low, high), strict=True)])
 
 
 def matmul(x: np.ndarray, w: np.ndarray, out: np.ndarray, accumulate: bool) -> None:

@@ -269,11 +269,14 @@ def beaver_matmul(d, a, w, out) -> None:  # type: ignore[no-untyped-def]
     _store(out, [z + x + y for z, x, y in zip(out.reshape(-1).tolist(), left, right, strict=True)])
 
 
-def triple_conv1d(a0, a1, b, c0, out, *geometry: int) -> None:  # type: ignore[no-untyped-def]
-    values = _convolution(_sums(a0, a1), b.tolist(), out.shape, *geometry)
-    _store(out, [x - c for x, c in zip(values, c0.reshape(-1).tolist(), strict=True)])
-
-
-def triple_matmul(a0, a1, b, c0, out) -> None:  # type: ignore[no-untyped-def]
-    values = _product(_sums(a0, a1), b.tolist(), b.shape[1])
-    _store(out, [x - c for x, c in zip(values, c0.reshape(-1).tolist(), strict=True)])
+def triple_products(layers, a0, a1, b, c0, out) -> None:  # type: ignore[no-untyped-def]
+    for layer in layers:
+        given, products = layer.c_in * layer.time, layer.c_out * layer.time_out
+        mine = slice(layer.a_at, layer.a_at + given), slice(layer.c_at, layer.c_at + products)
+        shape = (layer.groups, layer.taps, layer.c_in // layer.groups, layer.c_out // layer.groups)
+        w = b[layer.b_at : layer.b_at + np.prod(shape, dtype=int)].reshape(shape).tolist()
+        x = np.array(_sums(a0[:, mine[0]], a1[:, mine[0]]), object).reshape(len(a0), layer.c_in, layer.time).tolist()
+        made = (len(a0), layer.c_out, layer.time_out)
+        geometry = (layer.stride, layer.pad_left, layer.dilation, layer.groups)
+        values = np.array(_convolution(x, w, made, *geometry), object).reshape(len(a0), products)
+        out[:, mine[1]] = (values - c0[:, mine[1]].astype(object)) % RING

@@ -25,6 +25,10 @@ def slice_bits(x: np.ndarray, bits: int, planes: np.ndarray) -> None:
         _set_words(planes[b], [v >> b & 1 for v in values])
 
 
+def slice_halves(x: np.ndarray, bits: int, planes: np.ndarray) -> None:
+    slice_bits(x, bits, planes)
+
+
 def _blocks(m: int) -> list[list[int]]:
     return [list(range(base, min(base + 4, m - 1))) for base in range(0, m - 1, 4)]
 
@@ -75,6 +79,7 @@ def contract_leaves(planes: np.ndarray, leaves: np.ndarray, one: np.uint64, mask
                 if number > 0:
                     for s in _polynomial(len(block), a, True):
                         result[len(blocks) + number - 1] ^= (share[s] >> bit & 1) << bit
+        result[len(blocks) - 1] ^= shares[row] ^ int(one) & column[m - 1]
         for target, value in enumerate(result):
             out[target, w] = value
 
@@ -106,10 +111,11 @@ def carry_level(own: np.ndarray, nxt: np.ndarray, mask0: np.ndarray, mask1: np.n
             out[row, w] = value
 
 
-def trunc_left(z, mask, remask, alpha, bits, top, opened, out) -> None:  # type: ignore[no-untyped-def]
+def trunc_left(z, mask, remask0, remask1, alpha, bits, top, opened, out, remasks) -> None:  # type: ignore[no-untyped-def]
     a = [(int(x) - int(r) + 2**62) % RING for x, r in zip(z, mask, strict=True)]
     for i, value in enumerate(a):
-        out[i] = ((value >> bits) - 2 ** (62 - bits) + 1 - int(remask[i])) % RING
+        out[i] = ((value >> bits) - 2 ** (62 - bits) + 1 - int(remask0[i])) % RING
+        remasks[i] = (int(remask0[i]) + int(remask1[i])) % RING
     tops = [value >> 63 for value in a]
     _set_words(top, tops)
     for w in range(len(opened)):
@@ -123,7 +129,7 @@ def trunc_left_finish(top, opened, other, alpha, gamma, bits, out) -> None:  # t
         out[i] = (int(out[i]) - ((a - share) << (64 - bits))) % RING
 
 
-def trunc_right(z0, z1, remask0, remask1, beta, gamma, other, bits, opened, summand, out) -> None:  # type: ignore[no-untyped-def]
+def trunc_right(z0, z1, remask0, remask1, beta, gamma, other, bits, opened, summand, out, remasks) -> None:  # type: ignore[no-untyped-def]
     bits_opened = []
     for i in range(len(out)):
         value = (int(z0[i]) + int(z1[i])) % RING
@@ -131,7 +137,8 @@ def trunc_right(z0, z1, remask0, remask1, beta, gamma, other, bits, opened, summ
         e = b ^ t
         bits_opened.append(e)
         share = d * e + d * (1 - 2 * e) * t + (1 - 2 * d) * (1 - 2 * e) * int(gamma[i])
-        summand[i] = ((value >> bits) + int(remask0[i])) % RING
+        summand[i] = ((value >> bits) + int(remask0[i])) % 2**32
+        remasks[i] = (int(remask0[i]) + int(remask1[i])) % RING
         out[i] = ((value >> bits) - ((b - share) << (64 - bits)) - int(remask1[i])) % RING
     _set_words(opened, bits_opened)
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from sottovoce.kernels.catalog import CATALOG
-from sottovoce.kernels.warmup import is_warm, warm_up
+from sottovoce.kernels.warmup import warm_up
 
-SECOND = "from sottovoce.kernels.warmup import is_warm, warm_up; print(is_warm(), warm_up())"
+WARM_UP = "from sottovoce.kernels.warmup import is_warm, warm_up; print(is_warm(), warm_up())"
 
 
 def test_progress_names_every_kernel_in_order() -> None:
@@ -22,9 +22,8 @@ def test_progress_names_every_kernel_in_order() -> None:
 
 
 def test_second_process_loads_everything_from_disk() -> None:
-    warm_up()
-    assert is_warm()
-    result = subprocess.run([sys.executable, "-c", SECOND], capture_output=True, text=True, check=True)
+    for _ in range(2):  # the first compiles what the disk lacks, whatever this process holds in memory
+        result = subprocess.run([sys.executable, "-c", WARM_UP], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["True", "0"]
 
 

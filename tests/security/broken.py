@@ -65,11 +65,13 @@ def _bare_gamma(z: U64, mask: U64, a: U64, b: U64, g: NDArray[Any], out: U64, ga
     gamma += g
 
 
-def _bare_top(z: U64, m: U64, r: U64, alpha: U64, bits: int, top: U64, opened: U64, out: U64) -> None:
+def _bare_top(*args: Any) -> None:
+    top, opened = args[6], args[7]
     opened[:] = top
 
 
-def _bare_low(z: U64, m: U64, remask: U64, alpha: U64, bits: int, top: U64, opened: U64, out: U64) -> None:
+def _bare_low(*args: Any) -> None:
+    remask, out = args[2], args[8]
     out += remask
 
 

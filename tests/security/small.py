@@ -37,7 +37,7 @@ def small_batch(compiled: Compiled, clips: int, seed: int = 0) -> NDArray[np.uin
     return encode_input(compiled.program, np.random.default_rng(seed).uniform(-4, 4, (clips, 1, TIME)))
 
 
-def counted_tokens() -> Callable[[int], bytes]:
-    """In place of secrets.token_bytes: the same seeds in every run."""
+def counted_tokens(seed: int = 0) -> Callable[[int], bytes]:
+    """In place of secrets.token_bytes: the same tokens in every run."""
     count = iter(range(1 << 30))
-    return lambda size: hashlib.shake_256(f"token {next(count)}".encode()).digest(size)
+    return lambda size: hashlib.shake_256(f"token {seed} {next(count)}".encode()).digest(size)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sottovoce.engine import session
+from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.local import LocalCluster
-from sottovoce.engine.protocols.rep3 import share as rep3_share
+from sottovoce.engine.protocols.table import PROTOCOLS
 from sottovoce.engine.transport.base import Transport
 from sottovoce.engine.transport.certificates import create_certificates
 from sottovoce.engine.transport.memory import memory_mesh
@@ -29,35 +30,43 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def record(
-    mesh: AbstractContextManager[list[Transport]], cipher: str, monkeypatch: pytest.MonkeyPatch, seed: int = 0
+    mesh: AbstractContextManager[list[Transport]],
+    cipher: str,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int = 0,
+    protocol: str = "rep3",
 ) -> tuple[list[list[Received]], np.ndarray]:
     """What every party sent, and the labels."""
     with monkeypatch.context() as patch, mesh as transports:
-        patch.setattr(rep3_share.secrets, "token_bytes", counted_tokens())
-        patch.setattr(session, "ELEMENTS_IN_FLIGHT", 128)  # several chunks: all rotations
+        patch.setattr(secrets, "token_bytes", counted_tokens(seed))
+        patch.setattr(CpuBackend, "chunk_elements", 128)  # several chunks: all rotations
         model = small_model()
         recording = [RecordingTransport(t) for t in transports]
         keys = fixed_keys(seed)
-        with LocalCluster(model.program, model.weights, meshes=[recording], pair_keys=keys, cipher=cipher) as cluster:
+        with LocalCluster(
+            model.program, model.weights, protocol, meshes=[recording], pair_keys=keys, cipher=cipher
+        ) as cluster:
             labels, _ = cluster.run(small_batch(model, CLIPS))
         return [t.sent for t in recording], labels
 
 
-@pytest.mark.parametrize("cipher", ["aes128ctr", "chacha20"])
+@pytest.mark.parametrize(("protocol", "cipher"), [*((name, "aes128ctr") for name in PROTOCOLS), ("rep3", "chacha20")])
 def test_messages_are_the_same_on_every_transport(
-    cipher: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
+    protocol: str, cipher: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def memory() -> AbstractContextManager[list[Transport]]:
-        return nullcontext(memory_mesh(PARTIES))
+    parties = PROTOCOLS[protocol].parties
 
-    expected, labels = record(memory(), cipher, monkeypatch)
+    def memory() -> AbstractContextManager[list[Transport]]:
+        return nullcontext(memory_mesh(parties))
+
+    expected, labels = record(memory(), cipher, monkeypatch, protocol=protocol)
     assert all(len(sent) > 20 for sent in expected)
-    for mesh in (memory(), tcp_mesh(None, wait_s=20.0), tcp_mesh(certificates, wait_s=20.0)):
-        sent, again = record(mesh, cipher, monkeypatch)
+    for mesh in (memory(), tcp_mesh(None, parties, wait_s=20.0), tcp_mesh(certificates, parties, wait_s=20.0)):
+        sent, again = record(mesh, cipher, monkeypatch, protocol=protocol)
         assert sent == expected
         np.testing.assert_array_equal(again, labels)
-    # Other keys: the same labels, and not one message the same.
-    other, again = record(memory(), cipher, monkeypatch, seed=1)
+    # Other keys and seeds: the same labels, and not one message the same.
+    other, again = record(memory(), cipher, monkeypatch, 1, protocol)
     np.testing.assert_array_equal(again, labels)
     assert not {m.payload for sent in other for m in sent} & {m.payload for sent in expected for m in sent}
 

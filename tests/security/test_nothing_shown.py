@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -30,7 +29,9 @@ from sottovoce.engine.protocols.rep3 import share as rep3_share
 from sottovoce.engine.protocols.rep3.protocol import Rep3
 from sottovoce.engine.protocols.rep3.share import Rep3AShare, Rep3BShare, Rep3Product, Rep3Weights
 from sottovoce.engine.protocols.rep3.trunc import Left, Right
+from sottovoce.engine.protocols.table import PROTOCOLS
 from sottovoce.engine.session import Output
+from sottovoce.engine.structs import convert
 from sottovoce.engine.transport.certificates import create_certificates
 from sottovoce.engine.transport.handshake import PairKey
 from sottovoce.engine.transport.memory import memory_mesh
@@ -67,17 +68,16 @@ def shown(text: str, number: int = MARK) -> bool:
 
 def objects() -> Iterator[Any]:
     """One of each kind of object that holds a secret."""
-    fill = CpuBackend().fill
     a, b = Rep3AShare(WORDS, WORDS, 16), Rep3BShare(WORDS, WORDS, (256,))
-    streams = PairStreams(KeyStream(KEY, "aes128ctr", fill, "s"), KeyStream(KEY, "chacha20", fill, "s"))
+    streams = PairStreams(KeyStream(KEY, "aes128ctr", CpuBackend(), "s"), KeyStream(KEY, "chacha20", CpuBackend(), "s"))
     party = Party(0, 3, memory_mesh(3)[0], {0: streams})
     yield from (a, b, Rep3Product(WORDS, 3), Rep3Weights(WORDS, WORDS, WORDS))
     yield from (PlainAShare(WORDS, 4), PlainBShare(WORDS), PlainWeights(WORDS, WORDS))
     yield from (Left(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS), Right(WORDS, WORDS, WORDS, WORDS))
-    yield from (streams, streams.masks, party, Rep3(party), Output("label", 4, WORDS), PairKey("chacha20", KEY))
+    yield from (streams, streams.masks, party, Rep3(party), Output("label", 4, WORDS), PairKey("chacha20", 1, KEY))
     yield from (Beaver2AShare(WORDS, 16), Beaver2BShare(WORDS, (256,)), Beaver2Weights(WORDS, WORDS))
     yield from offline()
-    yield MeshLane(0, party.transport, {1: "chacha20"}, {1: KEY})
+    yield MeshLane(0, party.transport, 1, {1: "chacha20"}, {1: KEY})
     yield Pending(
         "client alice", Request(bytes(16), 1, "label"), [WORDS.view(np.uint8)], output=Output("label", 4, WORDS)
     )
@@ -94,7 +94,7 @@ def offline() -> Iterator[Any]:
     material = BatchMaterial(layout, WORDS[None, :2], WORDS[None, :1], WORDS[None, :0])
     party = Party(0, 2, memory_mesh(2)[0], {}, preprocessing=dealer.parties[0], material=material)
     batch = dealer.parties[1].reserve(2)
-    yield from (dealer, dealer.parties[0], batch, batch.part(0, 1), live, live.parties[0], live.parties[0].material)
+    yield from (dealer, dealer.parties[0], batch, batch.part(0, 1), live, live.parties[0], live.materials[0])
     yield from (material, party, Beaver2(party), layout)
 
 
@@ -119,7 +119,7 @@ def test_the_search_notices_a_secret() -> None:
 
 def test_sub_keys_are_not_shown() -> None:
     """Nor is what a stream derives from its key."""
-    s = KeyStream(KEY, "aes128ctr", CpuBackend().fill, "s")
+    s = KeyStream(KEY, "aes128ctr", CpuBackend(), "s")
     assert s._key.hex() not in repr(s) and repr(s._key)[2:10] not in repr(s)
 
 
@@ -167,8 +167,7 @@ def _bad_share() -> None:
 
 
 def _bad_operands() -> None:
-    fill = CpuBackend().fill
-    pair = PairStreams.of(KEY, "aes128ctr", fill, "s")
+    pair = PairStreams.of(KEY, "aes128ctr", CpuBackend(), "s")
     protocol = Rep3(Party(0, 3, memory_mesh(3)[0], {0: pair, 1: pair}))
     protocol.add(Rep3AShare(WORDS, WORDS, 1), Rep3AShare(WORDS[:2], WORDS[:2], 1))
 
@@ -184,7 +183,7 @@ def _other_model() -> None:
 
 
 def _reuse() -> None:
-    stream = KeyStream(KEY, "aes128ctr", CpuBackend().fill, "s")
+    stream = KeyStream(KEY, "aes128ctr", CpuBackend(), "s")
     stream.draw(1)
     stream.draw_at(0, 1)
 
@@ -206,8 +205,8 @@ ERRORS: dict[str, Callable[[], Any]] = {
     "an item asked for twice": lambda: [m.take(Mul(1)) for m in [_material()] * 2],
     "weight masks of another model": _other_model,
     "a mask asked for twice": _reuse,
-    "a cipher that is a key": lambda: KeyStream(KEY, "none", CpuBackend().fill, "s"),
-    "a message that is another": lambda: msgspec.convert({"request": MARK}, Request),
+    "a cipher that is a key": lambda: KeyStream(KEY, "none", CpuBackend(), "s"),
+    "a message that is another": lambda: convert({"request": MARK}, Request),
 }
 
 
@@ -221,11 +220,12 @@ def test_errors_hold_no_secret(name: str) -> None:
         error = error.__cause__
 
 
-def test_a_party_that_fails_tells_only_the_kind_of_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_party_that_fails_tells_only_the_kind_of_its_error(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected error may quote anything; the other parties hear its type."""
     heard: list[str] = []
     compiled = small_model()
-    with LocalCluster(compiled.program, compiled.weights, deadline_s=5.0) as cluster:
+    with LocalCluster(compiled.program, compiled.weights, protocol, deadline_s=5.0) as cluster:
         transport = cluster.parties[1][0].transport
         close = transport.close
         monkeypatch.setattr(transport, "close", lambda reason="": (heard.append(reason), close(reason))[1])

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
 from sottovoce.bench.profiling.analyse import analyse
 from sottovoce.bench.profiling.chrome import chrome_trace
 from sottovoce.bench.profiling.table import critical_lines, make_table, overhead_text, request_text
+from sottovoce.engine.protocols.table import PROTOCOLS
 from sottovoce.engine.tracing.events import Event
 from sottovoce.engine.tracing.file import PartyTrace
 from sottovoce.models.compiler.compile import Compiled
@@ -26,12 +28,14 @@ KEYS = {(a, b): bytes((17 * a + 5 * b + 3 * i * i + i) % 256 for i in range(32))
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
-def outputs(compiled: Compiled, folder: Path, encoded: NDArray[np.uint64]) -> tuple[str, list[PartyTrace]]:
-    """All that tracing leaves behind, as one text, and the traces."""
-    with traced_cluster(compiled, folder, lanes=2, pair_keys=KEYS) as traced:
+def outputs(
+    compiled: Compiled, folder: Path, encoded: NDArray[np.uint64], protocol: str
+) -> tuple[str, list[PartyTrace], list[bytes]]:
+    """All that tracing leaves behind, as one text; the traces; the seeds of preprocessing."""
+    with traced_cluster(compiled, folder, lanes=2, pair_keys=KEYS, protocol=protocol) as traced:
         traced.run(encoded)
         traced.run(encoded[:1])
-    traces = traced.traces()
+    traces, dealer = traced.traces(), traced.dealer
     analysis = analyse(traces, batch=len(encoded))
     profile = analysis.profile
     stream = io.StringIO()
@@ -39,7 +43,7 @@ def outputs(compiled: Compiled, folder: Path, encoded: NDArray[np.uint64]) -> tu
     texts = [file.read_text() for file in traced.files]
     texts += [chrome_trace(analysis.header, analysis.requests).decode(), msgspec.json.encode(profile).decode()]
     texts += [stream.getvalue(), request_text(profile), overhead_text(profile), *critical_lines(profile)]
-    return "\n".join(texts), traces
+    return "\n".join(texts), traces, [] if dealer is None else [*dealer.seeds, *dealer.mask_seeds]
 
 
 def leaks(text: str, integers: NDArray[np.int64], floats: NDArray[np.float64], secrets: list[bytes]) -> list[str]:
@@ -56,16 +60,17 @@ def leaks(text: str, integers: NDArray[np.int64], floats: NDArray[np.float64], s
     return found
 
 
-def test_the_outputs_hold_no_secret(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_outputs_hold_no_secret(protocol: str, tmp_path: Path) -> None:
     compiled = small_model()
     encoded = small_batch(compiled, 4)
-    text, _ = outputs(compiled, tmp_path, encoded)
+    text, _, seeds = outputs(compiled, tmp_path, encoded, protocol)
     weights = np.concatenate([w.reshape(-1) for w in compiled.weights.values()])
     integers = np.concatenate([weights, encoded.reshape(-1)]).view(np.int64)
     assert (np.abs(integers) > 10**6).sum() > 50
     features = np.random.default_rng(0).uniform(-4, 4, (4, 1, TIME))  # as in small_batch
     bytes_of = [w.tobytes()[at : at + 16] for w in (weights, encoded) for at in (0, 64, 128)]
-    secrets = [*KEYS.values(), *bytes_of]
+    secrets = [*KEYS.values(), *seeds, *bytes_of]
     assert leaks(text, integers, features.reshape(-1), secrets) == []
     assert not any(label in text for label in compiled.program.labels)
     assert "conv1d" in text and "trunc_relu" in text and compiled.program.name in text
@@ -75,7 +80,8 @@ def test_the_outputs_hold_no_secret(tmp_path: Path) -> None:
         assert leaks(text + careless, integers, features.reshape(-1), secrets), careless
 
 
-def test_without_its_times_a_trace_is_public(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_without_its_times_a_trace_is_public(protocol: str, tmp_path: Path) -> None:
     """Other features, weights and labels leave the same names, sizes and order: they depend on public shapes only."""
     compiled = small_model()
     found = []
@@ -84,7 +90,7 @@ def test_without_its_times_a_trace_is_public(tmp_path: Path) -> None:
         folder.mkdir()
         other = {name: np.roll(w, number).reshape(w.shape) for name, w in compiled.weights.items()}
         model = dataclasses.replace(compiled, weights=other)
-        _, traces = outputs(model, folder, small_batch(compiled, 3, seed=number))
+        _, traces, _ = outputs(model, folder, small_batch(compiled, 3, seed=number), protocol)
         found.append([[[timeless(e) for e in lane] for r in t.requests for lane in r.lanes] for t in traces])
     assert found[0] == found[1] and len(found[0][0][0]) > 50
 

@@ -96,9 +96,12 @@ class ScriptedStream(KeyStream):
     __slots__ = ("drawn", "name", "script")
 
     def __init__(self, inner: KeyStream, name: tuple[int, str], script: Mapping[Draw, U64], drawn: dict[Draw, U64]):
-        self._key, self._cipher, self._fill = inner._key, inner._cipher, inner._fill
+        self._key, self._cipher, self._source = inner._key, inner._cipher, inner._source
         self._next, self.label, self.observer = 0, inner.label, None
         self.name, self.script, self.drawn = name, script, drawn
+
+    def for_kernel(self, *words: int) -> tuple[U64, ...]:
+        return self.draw(*words)
 
     def draw_at(self, operation: int, *words: int) -> tuple[U64, ...]:
         arrays = super().draw_at(operation, *words)
@@ -130,10 +133,10 @@ def party_streams(
     make_stream: MakeStream = ScriptedStream,
 ) -> dict[int, PairStreams]:
     """The party's streams by slot, recording and programmable."""
-    own, fill = keys_of(rank, keys), CpuBackend().fill
+    own, backend = keys_of(rank, keys), CpuBackend()
     streams = {}
     for slot, peer in key_holders(rank).items():
-        pair = PairStreams.of(own[peer], "aes128ctr", fill, f"slot {slot}")
+        pair = PairStreams.of(own[peer], "aes128ctr", backend, f"slot {slot}")
         streams[slot] = PairStreams(
             *(make_stream(getattr(pair, p), (slot, p), script, drawn) for p in ("masks", "dealing"))
         )

@@ -1,4 +1,4 @@
-"""Starts the five roles as processes of their own users: imports everything once as root, then forks one per role.
+"""Starts roles as processes of their own users: imports everything once as root, then forks one per role.
 
 Reads one JSON object per line: {"uid", "log", "argv", "own": […], "foreign": […]}; answers with the child's pid. The
 child gives up root for good, tries to open its own and the others' files, writes to its log what it could open, as one
@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,10 @@ LATE = (
     "sottovoce.cli.output",
     "sottovoce.cli.report",
     "sottovoce.serving.classifier",
+    "sottovoce.serving.dealer",
     "sottovoce.serving.owner",
     "sottovoce.serving.party",
+    "sottovoce.serving.prepare",
 )
 """What the commands import late must be loaded before root is given up: the interpreter may be root's own."""
 
@@ -53,14 +56,12 @@ def preload() -> None:
 
 
 def openable(paths: list[str]) -> list[str]:
-    """Those of the paths that this process can open."""
+    """Those of the files and folders that this process can open."""
     found = []
     for path in paths:
-        try:
-            with open(path, "rb"):
-                found.append(path)
-        except PermissionError:
-            pass
+        with suppress(PermissionError):
+            os.close(os.open(path, os.O_RDONLY))
+            found.append(path)
     return found
 
 

@@ -23,7 +23,7 @@ from sottovoce.serving.cluster import Cluster, free_addresses
 from sottovoce.serving.dealer import DealerServer
 from sottovoce.serving.owner import deploy
 from sottovoce.serving.party import PartyServer
-from sottovoce.serving.prepare import FromDealer, Prepared, Source, prepare
+from sottovoce.serving.prepare import FromDealer, Prepared, Side, Source, prepare
 from sottovoce.serving.prepare_ot import FromTransfers
 from sottovoce.serving.store import StoreAt
 
@@ -52,16 +52,9 @@ class Pair:
 
     def source(self, rank: int, program: Program, name: str = "dealer", deadline_s: float | None = None) -> Source:
         """A party's connection to where its material comes from."""
-        row, tls = find(self.cluster.protocol), self.tls(Identity.party(rank))
-        wait = deadline_s or self.deadline_s
-        if name == "ot":
-            return FromTransfers(
-                self.cluster, rank, program, row, tls, deadline_s=wait, insecure_loopback=self.insecure
-            )
-        assert self.cluster.dealer is not None
-        return FromDealer(
-            self.cluster.dealer, rank, program, row, tls, deadline_s=wait, insecure_loopback=self.insecure
-        )
+        tls = self.tls(Identity.party(rank))
+        side = Side(self.cluster, rank, program, tls, deadline_s or self.deadline_s, self.insecure)
+        return FromTransfers(side) if name == "ot" else FromDealer(side)
 
     def prepare(self, program: Program, clips: int, name: str = "dealer") -> list[Prepared]:
         """Both parties' side, at the same time; raises the first failure."""

@@ -359,9 +359,16 @@ def test_clients_that_leave_give_their_places_back(served: Deployment) -> None:
             slots = client.row.split(x, client._backend.fill)
             client._connections[1].send_message(Request(secrets.token_bytes(16), 1, "label"))
             client._connections[1].send_arrays(slots[1])
-    time.sleep(2.0)  # a party looks twice a second whether a waiting client is still there
-    with named_client(served, "hasty") as client:
-        client.run(x)
+    end = time.monotonic() + 5 * DEADLINE_S
+    while True:  # a party looks twice a second whether a waiting client is still there
+        try:
+            with named_client(served, "hasty") as client:
+                client.run(x)
+            break
+        except TransportError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def test_one_client_cannot_take_every_place(served: Deployment) -> None:
@@ -387,6 +394,7 @@ def test_a_deployment_that_fails_leaves_the_parties_as_they_were() -> None:
             )
             if detail:
                 connection.send_message(detail)
+                assert "expected a Deploy" in connection.recv_struct(Received, MAX_CONTROL).refusal
                 with pytest.raises(TransportError):
                     connection.recv_message(MAX_CONTROL)
             connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from functools import partial
@@ -28,12 +29,12 @@ from sottovoce.engine.transport.mesh import connect_role
 from sottovoce.engine.transport.tls import Identity
 from sottovoce.serving import standing
 from sottovoce.serving.client import RequestRefused
-from sottovoce.serving.ledger import SegmentCost, cost_of, read, record
-from sottovoce.serving.owner import weights_tag
+from sottovoce.serving.ledger import SegmentCost, cost_of, ledger_path, read, record
+from sottovoce.serving.owner import DeploymentRefused, weights_tag
 from sottovoce.serving.party import PartyServer
 from sottovoce.serving.prepare import prepare
 from sottovoce.serving.standing import PREPARE, Order, Plan, Standing, join_standings
-from sottovoce.serving.store import StoreAt
+from sottovoce.serving.store import StoreAt, WrongKeyError, look_into
 from tests.serving.deployment import some_input, tiny_model
 from tests.serving.offline import Pair, both, client_of, dealing, deploy_to, make_pair, opened, serving
 
@@ -126,8 +127,13 @@ def test_too_little_is_told_to_the_client_and_nothing_is_used(tmp_path: Path) ->
         deploy_to(pair, compiled)
         with client_of(pair) as client, pytest.raises(RequestRefused) as refused:
             client.run(some_input(compiled, 5))
-        for text in ("needs 5 clips, 2 are left, 3 are missing", "sottovoce prepare RANK", "--clips 3"):
-            assert text in str(refused.value)
+        said = str(refused.value)
+        for text in ("needs 5 prepared clips, 2 are left", "`sottovoce prepare RANK --clips 3 ...`", "deploy again"):
+            assert text in said
+        assert said.count("P0: ") == 1 and "P1" not in said
+        for rank in (0, 1):  # the operators need not ask Alice
+            assert log.says(f"P{rank}", "client alice: request not run: the request needs 5 prepared clips, 2 are left")
+            assert log.of(f"P{rank}").count("request not run") == 1
         with client_of(pair) as client:  # both parties are up, and have all that they had
             client.run(some_input(compiled, 2))
     assert not log.errors
@@ -185,12 +191,18 @@ def test_the_tag_names_weights_and_owner() -> None:
 
 def test_a_store_of_another_model_or_party_is_refused_and_the_parties_stay(tmp_path: Path) -> None:
     compiled, pair = tiny_model(), make_pair(tmp_path)
-    renamed = replace(compiled, program=msgspec.structs.replace(compiled.program, labels=("x", "y", "w")))
+    renamed = replace(compiled, program=msgspec.structs.replace(compiled.program, name="other"))
     with dealing(pair):
         pair.prepare(compiled.program, 2)
     with serving(pair) as log:
-        with pytest.raises(TransportError, match="expected a store for model"):
+        with pytest.raises(DeploymentRefused) as refused:
             deploy_to(pair, renamed)
+        said = str(refused.value)
+        was, now = (f"{m.program.name} (program {m.program.digest.hex()[:8]})" for m in (compiled, renamed))
+        assert said.startswith("P0 refuses the model and waits for another deployment: ") and "is gone" not in said
+        assert f"is for {was}, not for {now}" in said and "sottovoce prepare RANK" in said
+        assert not re.search("[0-9a-f]{9}", said) and said.endswith("...`")  # nothing was cut off
+        assert log.says("P0", "deployment failed") and f"is for {was}" in log.of("P0")
         deploy_to(pair, compiled)
     with serving(pair, pair.stores[::-1]) as log, pytest.raises(TransportError, match="expected a store for party"):
         deploy_to(pair, compiled)
@@ -219,7 +231,7 @@ def test_a_store_that_is_in_use_is_refused(tmp_path: Path) -> None:
     with dealing(pair):
         pair.prepare(compiled.program, 2)
     with serving(pair) as log:
-        busy = pytest.raises(TransportError, match=r"P0 is gone.*expected to be its only user")
+        busy = pytest.raises(TransportError, match=r"P0 refuses the model.*process \d+ has open: stop that party first")
         with opened(pair, compiled, 0), busy:
             deploy_to(pair, compiled)
         # Party 1 found nothing wrong, and did not go on without the other: both are ready for the next.
@@ -227,6 +239,46 @@ def test_a_store_that_is_in_use_is_refused(tmp_path: Path) -> None:
         with client_of(pair) as client:
             client.run(some_input(compiled, 1))
     assert not log.errors
+
+
+def test_the_other_party_is_told_why_a_model_was_refused(tmp_path: Path) -> None:
+    compiled, pair = tiny_model(), make_pair(tmp_path)
+    with dealing(pair):
+        pair.prepare(compiled.program, 1)
+    lost = replace_stores(pair, (pair.stores[0], StoreAt(tmp_path / "nothing", bytes(32))))
+    with serving(lost) as log:
+        with pytest.raises(DeploymentRefused, match=r"P1 refuses the model .*expected a store, got none"):
+            deploy_to(lost, compiled)
+        assert log.says("P0", "P1 refuses the model") and log.says("P1", "expected a store, got none")
+    assert not log.errors
+
+
+def test_a_party_looks_into_its_store_before_there_is_a_model(tmp_path: Path) -> None:
+    compiled, pair = tiny_model(), make_pair(tmp_path)
+    row, at = find("beaver2"), pair.stores[0]
+    with dealing(pair):
+        pair.prepare(compiled.program, 2)
+    digest = compiled.program.digest.hex()[:8]
+    assert look_into(at, 0, row) == f"store 'p0' for tiny (program {digest}), clips prepared: 2"
+    ledger_path(at.folder).unlink()  # then its name is not known
+    assert look_into(at, 0, row) == f"store 'p0' for a model (program {digest}), clips prepared: 2"
+    with pytest.raises(WrongKeyError, match="the key that it was made with"):
+        look_into(StoreAt(at.folder, pair.stores[1].key), 0, row)
+    for rank, name, text in (
+        (1, "beaver2", "for party 1, got one for 0"),
+        (0, "beaver2-fss", "protocol 'beaver2-fss'"),
+    ):
+        with pytest.raises(PreprocessingError, match=text) as refused:
+            look_into(StoreAt(at.folder, bytes(32)), rank, find(name))
+        assert not isinstance(refused.value, WrongKeyError)  # what is wrong is the store, not the key
+    with opened(pair, compiled, 0), pytest.raises(PreprocessingError, match="stop that party first"):
+        look_into(at, 0, row)
+    with pytest.raises(PreprocessingError, match="got none: `sottovoce prepare` makes one"):
+        look_into(StoreAt(tmp_path / "nothing", at.key), 0, row)
+    assert not (tmp_path / "nothing").exists()
+    (at.folder / "witness").write_bytes(b"x")
+    with pytest.raises(PreprocessingError, match="witness is damaged"):
+        look_into(at, 0, row)
 
 
 # ---- preparing ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sottovoce.engine.errors import PreprocessingError, TransportError
 from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.preprocessing.store import Store
 from sottovoce.engine.protocols.table import find
+from sottovoce.engine.structs import unpack
 from sottovoce.engine.transport.connection import Connection
 from sottovoce.engine.transport.mesh import connect_role
 from sottovoce.engine.transport.tls import Identity
@@ -75,10 +76,10 @@ def test_what_is_claimed_depends_on_the_owner_and_on_the_tag() -> None:
 @pytest.mark.parametrize("length", [1, 31])
 def test_a_tag_of_another_length_is_no_tag(length: int) -> None:
     sent = msgspec.msgpack.encode(Deploy(bytes(16), "beaver2", 1, b"", SECRET))
-    assert msgspec.msgpack.decode(sent, type=Deploy).weights == SECRET
+    assert unpack(sent, Deploy).weights == SECRET
     short = sent.replace(b"\xc4\x20" + SECRET, bytes((0xC4, length)) + SECRET[:length])
     with pytest.raises(msgspec.ValidationError, match="none or 32 bytes"):
-        msgspec.msgpack.decode(short, type=Deploy)
+        unpack(short, Deploy)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -21,7 +21,7 @@ PROGRAM = bytes(range(32))
 
 
 def hello(rank: int, parties: int, **changes: Any) -> Hello:
-    base = Hello(session=SESSION, program=PROGRAM, protocol="rep3", rank=rank, parties=parties)
+    base = Hello(session=SESSION, program=PROGRAM, protocol="rep3", rank=rank, parties=parties, chunk_elements=1000)
     return msgspec.structs.replace(base, **changes)
 
 

@@ -24,10 +24,10 @@ RECIPE: Final = Recipe(
 )
 
 
-def system() -> PythonPeer:
-    """CrypTen with two parties and its default provider of triples."""
+def system(device: str = "cpu", python: str | None = None) -> PythonPeer:
+    """CrypTen with two parties and its default provider of triples. device: torch's name; python: see PythonPeer."""
     return PythonPeer(
-        name="crypten beaver",
+        name="crypten beaver" + (f" on {device}" if device != "cpu" else ""),
         module=__name__,
         recipe=RECIPE,
         description=Description(
@@ -46,7 +46,9 @@ def system() -> PythonPeer:
                 "threads": "OMP_NUM_THREADS=1",
                 "patch": "its ONNX converter is not imported",
             },
+            device=device,
         ),
         environment={"OMP_NUM_THREADS": "1"},
-        options={"precision_bits": PRECISION_BITS, "max_method": "pairwise"},
+        options={"precision_bits": PRECISION_BITS, "max_method": "pairwise", "device": device},
+        python=python,
     )

@@ -1,9 +1,9 @@
 """One party of CrypTen: runs in its environment, imports nothing of this package, and answers JSON lines.
 
-First line in: {"rank", "addresses": ["host:port", …], "folder", "timeout_s", "precision_bits", "max_method"}; answer
-{}. Then {"prepare": b} answered by {}, and {"run": b} by {"labels", "ms", "bytes_sent", "rounds", "memory_mb"}. An
-error ends the process. `folder` has model.json and weights.npz (see bench/peers/model.py) and inputs-<b>.npy, (b,
-channels, time). Party 0 owns the weights, the last party the features: they share them untimed.
+First line in: {"rank", "addresses": ["host:port", …], "folder", "timeout_s", "precision_bits", "max_method",
+"device"}; answer {}. Then {"prepare": b} answered by {}, and {"run": b} by {"labels", "ms", "bytes_sent", "rounds",
+"memory_mb"}. An error ends the process. `folder` has model.json and weights.npz (see bench/peers/model.py) and
+inputs-<b>.npy, (b, channels, time). Party 0 owns the weights, the last party the features: they share them untimed.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Party:
         crypten.init()
         crypten.cfg.encoder.precision_bits = config["precision_bits"]
         crypten.cfg.functions.max_method = config["max_method"]
+        self._device = config["device"]
         self._rank, self._parties = config["rank"], len(config["addresses"])
         self._folder = Path(config["folder"])
         self._layers = json.loads((self._folder / "model.json").read_text())
@@ -85,7 +86,7 @@ class Party:
         import torch
 
         given = torch.zeros(tuple(shape)) if values is None else torch.tensor(values, dtype=torch.float64)
-        return self._crypten.cryptensor(given, src=owner)
+        return self._crypten.cryptensor(given.to(self._device), src=owner)
 
     def _classify(self, batch: int) -> list[int]:
         with self._crypten.no_grad():

@@ -110,7 +110,8 @@ class OtSource:
         """This party's share of C: (clips, outputs). a: (clips, inputs)."""
         clips = a.shape[0]
         local = np.empty((clips, *step.linear_shape), np.uint64)
-        CpuBackend().linear(step, a.reshape(clips, *step.in_shape), b, local)
+        backend = CpuBackend()
+        backend.linear(step, a.reshape(clips, *step.in_shape), backend.pack_linear(step, b), local, False)
         way = ring.cheapest(step, clips, self._width, self._transfer_bits)
         crossed = np.zeros(local.size, np.uint64)
         ring.add_products(link, way.plan, way.width, *way.layer.arrange(a, b), crossed, tell)

@@ -24,7 +24,7 @@ from sottovoce.engine.party import Party
 from sottovoce.engine.preprocessing.fss import Dcf, sign_share
 from sottovoce.engine.preprocessing.items import Fields, Item
 from sottovoce.engine.preprocessing.kinds import MAX_AND_INPUTS, Ands, Leaves, Merge, Mul, Product, Select, Wrap
-from sottovoce.engine.program import Linear, Pool
+from sottovoce.engine.program import Linear, Pool, Shape
 from sottovoce.engine.protocols.base import Protocol, broadcast_bias, pooled
 from sottovoce.engine.protocols.beaver2.schedule import HALF_BITS, PIPELINED_BITS, leaf_blocks, levels
 from sottovoce.engine.protocols.beaver2.share import PARTIES, Beaver2AShare, Beaver2BShare, Beaver2Weights
@@ -100,14 +100,14 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
 
     def sum_pool(self, x: Beaver2AShare, pool: Pool, frac_bits: int) -> Beaver2AShare:
         """Window sums over the last axis."""
-        out = np.empty(pooled(x.shape, pool), np.uint64)
+        out = self.backend.empty(pooled(x.shape, pool))
         rows = x.part.reshape(-1, x.shape[-1])
         self.kernels.sum_pool(rows, out.reshape(-1, out.shape[-1]), pool.kernel, pool.stride, pool.padding[0])
         return Beaver2AShare(out, frac_bits)
 
     def xor_public(self, x: Beaver2BShare, bits: NDArray[np.bool_]) -> Beaver2BShare:
         """x XOR public bits: P_0 absorbs them."""
-        return Beaver2BShare(x.part ^ pack_bits(np.broadcast_to(bits, x.shape)), x.shape) if self.first else x
+        return Beaver2BShare(x.part ^ self._packed(bits, x.shape), x.shape) if self.first else x
 
     # Products.
 
@@ -117,11 +117,11 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
             raise ProtocolError(f"party {self.party.rank}: beaver2: expected a source of preprocessing, got none")
         weight, bias = tensors[step.weight.name], tensors[step.bias.name]
         mask = self.party.preprocessing.mask(step)
-        masked = self._binary("sub", weight.part, mask)
+        masked = weight.part - mask
         (other,) = self._exchange(Tag.WEIGHTS, masked)
         masked += other
-        own = self._binary("add", mask, masked) if self.first else mask
-        return Beaver2Weights(self.backend.pack_beaver(step, own, masked), broadcast_bias(step, bias.part))
+        packed = self.backend.pack_beaver(step, mask + masked if self.first else mask, masked)
+        return Beaver2Weights(self.backend.hold(packed), self.backend.hold(broadcast_bias(step, bias.part)))
 
     def linear(self, x: Beaver2AShare, weights: Beaver2Weights, step: Linear) -> Beaver2AShare:
         """z_i = C_i + D * (B_i + E at P_0) + A_i * E + bias_i with D = X - A opened. 1 round."""
@@ -131,8 +131,9 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
         masked = self._binary("sub", x.part.reshape(-1), a)
         (other,) = self._exchange(Tag.INPUT, masked)
         masked += other
-        z = c.reshape(batch, *step.linear_shape) + weights.bias
-        self.backend.beaver_linear(step, masked.reshape(x.shape), a.reshape(x.shape), weights.packed, z)
+        z = c.reshape(batch, *step.linear_shape) + self.backend.use(weights.bias)
+        packed = self.backend.use(weights.packed)
+        self.backend.beaver_linear(step, masked.reshape(x.shape), a.reshape(x.shape), packed, z)
         return Beaver2AShare(z, x.frac_bits + step.weight.frac_bits)
 
     def mul(self, x: Beaver2AShare, y: Beaver2AShare) -> Beaver2AShare:
@@ -143,7 +144,7 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
         other_d, other_e = self._exchange(Tag.FACTORS, d, e)
         d += other_d
         e += other_e
-        z = np.empty(x.shape, np.uint64)
+        z = self.backend.empty(x.shape)
         self.kernels.beaver_mul(item["a"], item["b"], item["c"], d, e, self.one, z.reshape(-1))
         return Beaver2AShare(z, x.frac_bits + y.frac_bits)
 
@@ -187,7 +188,7 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
         opened ^= item["mask"]
         (other,) = self._exchange(Tag.AND, opened)
         opened ^= other
-        out = np.empty(words(size(shape)), np.uint64)
+        out = self.backend.empty(words(size(shape)))
         self.kernels.ands_eval(opened, item["mask"], item["products"], self.ones, out)
         return Beaver2BShare(out, shape)
 
@@ -219,7 +220,7 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
             return None
         other = np.empty_like(x.part)
         self.party.transport.recv(self.peer, Tag.OPEN, [other])
-        return x.part + other
+        return self.backend.download(x.part + other)
 
     def refresh(self, x: Beaver2AShare | Beaver2BShare) -> Beaver2AShare | Beaver2BShare:
         """x_0 + r, x_1 - r (XOR for bits) with r from the key of both parties, which neither a dealer nor a client has.
@@ -242,12 +243,12 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
         tree that makes four blocks one in a round. [CrypTFlow2's leaves, ABY2.0's multi-input gates]
         """
         n, w, m = part.size, words(part.size), compare_bits
-        planes = np.empty((m, w), np.uint64)
+        planes = self.backend.empty((m, w))
         self.kernels.slice_bits(part, m, planes)
         item = self._take(Leaves(n, m - 1))
         opened = planes[: m - 1] ^ item["mask"]
         *others, other = self._exchange(Tag.SIGN, *ride, opened)
-        rows = np.empty((2 * leaf_blocks(m) - 1, w), np.uint64)
+        rows = self.backend.empty((2 * leaf_blocks(m) - 1, w))
         self.kernels.leaf_eval(opened, other, item["mask"], item["products"], self.ones, rows)
         for blocks in levels(m):
             item = self._take(Merge(n, blocks))
@@ -255,7 +256,7 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
             self.kernels.merge_open(rows, item["mask"], opened)
             (other,) = self._exchange(Tag.MERGE, opened)
             opened ^= other
-            merged = np.empty((2 * -(-blocks // 4) - 1, w), np.uint64)
+            merged = self.backend.empty((2 * -(-blocks // 4) - 1, w))
             self.kernels.merge_eval(rows, opened, item["mask"], item["products"], self.ones, merged)
             rows = merged
         return rows[0] ^ planes[m - 1], tuple(others)
@@ -287,7 +288,10 @@ class Beaver2(Protocol[Beaver2AShare, Beaver2BShare, Beaver2Weights, Beaver2ASha
     def _take(self, item: Item) -> Fields:
         if self.party.material is None:
             raise ProtocolError(f"party {self.party.rank}: beaver2: expected preprocessed material, got none")
-        return self.party.material.take(item)
+        return {name: self.backend.upload(field) for name, field in self.party.material.take(item).items()}
+
+    def _packed(self, bits: NDArray[np.bool_], shape: Shape) -> U64:
+        return self.backend.upload(pack_bits(np.broadcast_to(bits, shape)))
 
     def _binary(self, kernel: str, x: U64, y: U64) -> U64:
         out = np.empty_like(x)
@@ -304,7 +308,11 @@ class Beaver2Fss(Beaver2):
         """c = y + r mod 2^m opened, then evaluated by each party with its key."""
         item = Dcf(part.size, compare_bits)
         fields = self._take(item)
-        masked = part.astype(np.uint32) if compare_bits <= HALF_BITS else part.copy()
+        if compare_bits <= HALF_BITS:
+            masked = self.backend.empty(part.size, np.uint32)
+            self.kernels.take_half(part, 0, masked)
+        else:
+            masked = part.copy()
         masked += fields["mask"]
         *others, other = self._exchange(Tag.SIGN, *ride, masked)
         masked += other
@@ -321,7 +329,7 @@ class _Wrap:
         flat = z.part.reshape(-1)
         self._protocol, self._bits = protocol, bits
         self._item: Fields = protocol._take(Wrap(flat.size))
-        self.top, self.opened = np.empty(words(flat.size), np.uint64), np.empty(words(flat.size), np.uint64)
+        self.top, self.opened = (protocol.backend.empty(words(flat.size)) for _ in range(2))
         self.out = np.empty_like(flat)
         offset, correction = (OFFSET, ring_constant(1 - (1 << 62 - bits))) if protocol.first else (NONE, NONE)
         protocol.kernels.wrap_open(flat, offset, correction, bits, self._item["bit"], self.top, self.opened, self.out)

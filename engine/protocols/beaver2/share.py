@@ -15,7 +15,7 @@ from sottovoce.engine.prg import KEY_BYTES, Fill
 from sottovoce.engine.program import Shape
 from sottovoce.engine.protocols.base import AShare, BShare, Structural
 from sottovoce.engine.protocols.seeds import expand_seed
-from sottovoce.engine.tensors import U64, pack_bits, size, unpack_bits
+from sottovoce.engine.tensors import U64, contiguous, pack_bits, size, unpack_bits
 
 PARTIES = 2
 
@@ -34,7 +34,7 @@ class Beaver2AShare(AShare):
 
     def map(self, rearrange: Structural, frac_bits: int | None = None) -> Self:
         """Apply a rearrangement."""
-        part = np.ascontiguousarray(rearrange(self.part))
+        part = contiguous(rearrange(self.part))
         return type(self)(part, self.frac_bits if frac_bits is None else frac_bits)
 
 

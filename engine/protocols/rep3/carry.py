@@ -2,7 +2,8 @@
 
 Role 1 XOR-shares all monomials of each four bits of B (slot 1 from key 1, slot 2 sent to role 2). Carry generate and
 propagate of a block are linear in those monomials with coefficients in A's bits, so roles 0 and 2 compute XOR shares of
-them locally and re-share; a binary tree of replicated ANDs gives the carry into the top bit.
+them locally and re-share; a binary tree of replicated ANDs gives the carry into the top bit. The top bits of A and B
+are part of the topmost G, on which that carry depends linearly, so the tree's result is the sign at once.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ def sign(
 ) -> tuple[U64, U64]:
     """Both slots, packed (W,), of bit m - 1 of A + B. summand: (n,), A at roles 0 and 2, B at role 1.
 
+    It may be uint32, the low halves, if m <= 32.
     with_leaves: arrays that ride along from role 1 to role 2 in the first message (at role 2: room for them).
     with_pairs: called at roles 0 and 2 before the second message; its arrays ride along from role 0 to role 2.
     """
     m, w = compare_bits, words(summand.size)
     k, rows = blocks(m), leaf_rows(m)
-    bits = np.empty((m, w), np.uint64)
-    roles.kernels.slice_bits(summand, m, bits)
+    bits = roles.backend.empty((m, w))
+    slice_ = roles.kernels.slice_bits if summand.dtype == np.uint64 else roles.kernels.slice_halves
+    slice_(summand, m, bits)
     if roles.role == 1:
-        (mask,) = roles.streams(1).masks.draw(rows * w)
-        slot1 = mask.reshape(rows, w)
-        slot2 = np.empty_like(slot1)
-        roles.kernels.monomials(bits, slot1, slot2)
+        (slot1,) = roles.streams(1).masks.for_kernel(rows * w)
+        slot2 = roles.backend.empty((rows, w))
+        roles.kernels.monomials(bits, slot1.reshape(rows, w), slot2)
         roles.send(2, Tag.LEAVES, *with_leaves, slot2)
-        own, nxt = _carry_tree(roles, _pair_mask(roles, 1, k, w), _pair_mask(roles, 2, k, w))
-        return own ^ slot1[-1], nxt ^ slot2[-1]
+        return _carry_tree(roles, _pair_mask(roles, 1, k, w), _pair_mask(roles, 2, k, w))
     if roles.role == 0:
-        (mask,) = roles.streams(1).masks.draw(rows * w)
-        leaves = mask.reshape(rows, w)
+        (slot1,) = roles.streams(1).masks.for_kernel(rows * w)
+        leaves = slot1.reshape(rows, w)
     else:
-        leaves = np.empty((rows, w), np.uint64)
+        leaves = roles.backend.empty((rows, w))
         roles.recv(1, Tag.LEAVES, *with_leaves, leaves)
     kept = _pair_mask(roles, 1 if roles.role == 0 else 2, k, w)
     masked = np.empty_like(kept)
@@ -66,13 +67,11 @@ def sign(
         roles.send(2, Tag.PAIRS, *with_pairs(), masked)
         roles.recv(2, Tag.PAIRS, slot0)
         slot0 ^= masked
-        own, nxt = _carry_tree(roles, slot0, kept)
-        return own ^ bits[m - 1], nxt ^ leaves[-1]
+        return _carry_tree(roles, slot0, kept)
     roles.send(0, Tag.PAIRS, masked)
     roles.recv(0, Tag.PAIRS, *with_pairs(), slot0)
     slot0 ^= masked
-    own, nxt = _carry_tree(roles, kept, slot0)
-    return own ^ leaves[-1], nxt ^ bits[m - 1]
+    return _carry_tree(roles, kept, slot0)
 
 
 def _pair_mask(roles: Roles, slot: int, k: int, w: int) -> U64:
@@ -82,14 +81,14 @@ def _pair_mask(roles: Roles, slot: int, k: int, w: int) -> U64:
 
 
 def _carry_tree(roles: Roles, own: U64, nxt: U64) -> tuple[U64, U64]:
-    """Both slots (W,) of the carry out of all blocks, from those of the rows G_0 … G_(k-1), P_1 … P_(k-1)."""
+    """Both slots (W,) of what leaves all blocks, from those of the rows G_0 … G_(k-1), P_1 … P_(k-1)."""
     w = own.shape[1]
     while own.shape[0] > 1:
         k = (own.shape[0] + 1) // 2
         pairs, merged = k // 2, (k + 1) // 2
         gates = 2 * pairs - 1
         mask_own, mask_nxt = roles.zero_masks(gates * w)
-        new_own = np.empty((2 * merged - 1, w), np.uint64)
+        new_own = roles.backend.empty((2 * merged - 1, w))
         roles.kernels.carry_level(own, nxt, mask_own.reshape(gates, w), mask_nxt.reshape(gates, w), new_own)
         new_nxt = np.empty_like(new_own)
         if merged > pairs:

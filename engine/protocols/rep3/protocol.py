@@ -30,6 +30,7 @@ from sottovoce.engine.tensors import U64, pack_bits, size, unpack_bits
 
 INCLUDE = np.uint64(1)
 EXCLUDE = np.uint64(0)
+LOW, HIGH = 0, 1
 
 
 class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
@@ -82,7 +83,7 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
 
     def xor_public(self, x: Rep3BShare, bits: NDArray[np.bool_]) -> Rep3BShare:
         """x XOR public bits: role slot 0 absorbs them."""
-        packed = pack_bits(np.broadcast_to(bits, x.shape))
+        packed = self.backend.upload(pack_bits(np.broadcast_to(bits, x.shape)))
         if self.roles.role == 0:
             return Rep3BShare(x.own ^ packed, x.nxt, x.shape)
         if self.roles.role == 2:
@@ -94,42 +95,37 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
     def load(self, step: Linear, tensors: Mapping[str, Rep3AShare]) -> Rep3Weights:
         """Lay out a layer's weights for the product kernels; done once per model."""
         weight, bias = tensors[step.weight.name], tensors[step.bias.name]
-        both = weight.own + weight.nxt
-        return Rep3Weights(self._layout(step, weight.own), self._layout(step, both), broadcast_bias(step, bias.own))
+        parts = (weight.own, weight.own + weight.nxt)
+        own, both = (self.backend.hold(self.backend.pack_linear(step, part)) for part in parts)
+        return Rep3Weights(own, both, self.backend.hold(broadcast_bias(step, bias.own)))
 
     def linear(self, x: Rep3AShare, weights: Rep3Weights, step: Linear) -> Rep3Product:
         """z_i = x_i (w_i + w_(i+1)) + x_(i+1) w_i + bias_i, local."""
-        z = np.empty((x.shape[0], *step.linear_shape), np.uint64)
-        z[:] = weights.bias
+        z = self.backend.empty((x.shape[0], *step.linear_shape))
+        z[:] = self.backend.use(weights.bias)
         for part, w in ((x.own, weights.both), (x.nxt, weights.own)):
-            if step.kind == "conv1d":
-                self.kernels.conv1d(part, w, z, step.stride, step.padding[0], step.dilation, step.groups, True)
-            else:
-                self.kernels.matmul(part, w, z, True)
+            self.backend.linear(step, part, self.backend.use(w), z, True)
         return Rep3Product(z, x.frac_bits + step.weight.frac_bits)
 
     def mul(self, x: Rep3AShare, y: Rep3AShare) -> Rep3Product:
         """z_i = x_i (y_i + y_(i+1)) + x_(i+1) y_i, local."""
         _same(x, y, "mul")
-        z = np.empty(x.shape, np.uint64)
+        z = self.backend.empty(x.shape)
         flat = [a.reshape(-1) for a in (x.own, x.nxt, y.own, y.nxt)]
-        self.kernels.mul_cross(*flat, np.zeros(z.size, np.uint64), z.reshape(-1))
+        self.kernels.mul_cross(*flat, z.reshape(-1))
         return Rep3Product(z, x.frac_bits + y.frac_bits)
 
     def as_product(self, x: Rep3AShare) -> Rep3Product:
         """z_i = x_i + r_i - r_(i+1), local: as in a product, no other party knows this part."""
-        mask_own, mask_nxt = self.roles.zero_masks(x.own.size)
-        z = x.own.reshape(-1) + mask_own
-        z -= mask_nxt
-        return Rep3Product(z.reshape(x.shape), x.frac_bits)
+        z = np.empty_like(x.own)
+        self.kernels.mask_zero(x.own.reshape(-1), *self.roles.zero_masks(z.size), z.reshape(-1))
+        return Rep3Product(z, x.frac_bits)
 
     def reshare(self, z: Rep3Product) -> Rep3AShare:
         """Masked by a sharing of zero, each part goes to the party before. 1 round."""
         flat = z.z.reshape(-1)
-        mask_own, mask_nxt = self.roles.zero_masks(flat.size)
         own, nxt = np.empty_like(flat), np.empty_like(flat)
-        np.add(flat, mask_own, out=own)
-        own -= mask_nxt
+        self.kernels.mask_zero(flat, *self.roles.zero_masks(flat.size), own)
         self.roles.send(self.roles.before, Tag.RESHARE, own)
         self.roles.recv(self.roles.after, Tag.RESHARE, nxt)
         return Rep3AShare(own.reshape(z.z.shape), nxt.reshape(z.z.shape), z.frac_bits)
@@ -168,13 +164,14 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
         if roles.role == 0:
             left = open_left(roles, flat, bits)
             roles.send(1, Tag.TRUNC_OPEN, left.opened)
-            roles.send(2, Tag.TRUNC_LOW, _half(left.out, 0))
+            low = self._half(left.out, LOW)
+            roles.send(2, Tag.TRUNC_LOW, low)
 
             def top_words() -> tuple[NDArray[np.uint32], ...]:
                 finish_left(roles, left, bits)
-                return (_half(left.out, 1),)
+                return (self._half(left.out, HIGH),)
 
-            bit = sign(roles, left.out, compare_bits, with_pairs=top_words)
+            bit = sign(roles, low, compare_bits, with_pairs=top_words)
             own, nxt = left.out, left.y1
         elif roles.role == 1:
             part = right(roles, flat, bits)
@@ -183,11 +180,11 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
             own, nxt = part.y1, part.y2
         else:
             deal(roles, flat)
-            low, high, own = np.empty(flat.size, "<u4"), np.empty(flat.size, "<u4"), np.empty_like(flat)
+            low, high = (self.backend.empty(flat.size, np.uint32) for _ in range(2))
+            own, nxt = np.empty_like(flat), np.empty_like(flat)
             roles.recv(0, Tag.TRUNC_LOW, low)
-            nxt = low.astype(np.uint64)
-            bit = sign(roles, nxt, compare_bits, with_leaves=(own,), with_pairs=lambda: (high,))
-            nxt |= high.astype(np.uint64) << np.uint64(32)
+            bit = sign(roles, low, compare_bits, with_leaves=(own,), with_pairs=lambda: (high,))
+            self.kernels.join_halves(low, high, nxt)
         return self._select_positive(bit, own, nxt, z.z.shape, pool, frac_bits)
 
     # Bits.
@@ -239,18 +236,13 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
             return None
         last = np.empty_like(x.own)
         self.roles.recv(self.roles.before, Tag.OPEN, last)
-        return x.own + x.nxt + last
+        return self.backend.download(x.own + x.nxt + last)
 
     def refresh(self, x: Rep3AShare | Rep3BShare) -> Rep3AShare | Rep3BShare:
         """x: its slots were masked afresh by the operation that made it."""
         return x
 
     # Helpers.
-
-    def _layout(self, step: Linear, weight: U64) -> U64:
-        if step.kind == "conv1d":
-            return self.backend.pack_conv1d(weight, step.groups)
-        return np.ascontiguousarray(weight.T)
 
     def _sign(self, own: U64, nxt: U64, compare_bits: int) -> tuple[U64, U64]:
         summand = (own, own + nxt if self.roles.role == 1 else own, nxt)[self.roles.role]
@@ -275,47 +267,48 @@ class Rep3(Protocol[Rep3AShare, Rep3BShare, Rep3Weights, Rep3Product]):
         out_shape = pooled(shape, pool)
         count = size(out_shape)
         if roles.role == 1:
-            v_mask, k_mask = roles.streams(1).masks.draw(n, n)
-            v, k = np.empty(n, np.uint64), np.empty(n, np.uint64)
+            v_mask, k_mask = roles.streams(1).masks.for_kernel(n, n)
+            v, k = np.empty_like(own), np.empty_like(own)
             self.kernels.select_share(bit_own, bit_nxt, own, nxt, v_mask, k_mask, v, k)
             roles.send(2, Tag.SELECT, v, k)
-            new_own, new_nxt = np.empty(count, np.uint64), np.empty(count, np.uint64)
+            new_own, new_nxt = self.backend.empty(count), self.backend.empty(count)
             roles.recv(0, Tag.SELECTED, new_own)
             roles.recv(2, Tag.SELECTED, new_nxt)
             return Rep3AShare(new_own.reshape(out_shape), new_nxt.reshape(out_shape), frac_bits)
-        mask_0, mask_2 = roles.streams(0).masks.draw(count, count)
-        out = np.empty(n, np.uint64)
+        mask_0, mask_2 = roles.streams(0).masks.for_kernel(count, count)
+        out = np.empty_like(own)
         if roles.role == 0:
-            v, k = roles.streams(1).masks.draw(n, n)
+            v, k = roles.streams(1).masks.for_kernel(n, n)
             self.kernels.select_eval(bit_own, own, nxt, INCLUDE, v, k, out)
-            mask = mask_0
+            mine, theirs = mask_0, mask_2
         else:
-            v, k = np.empty(n, np.uint64), np.empty(n, np.uint64)
+            v, k = np.empty_like(own), np.empty_like(own)
             roles.recv(1, Tag.SELECT, v, k)
             self.kernels.select_eval(bit_nxt, nxt, own, EXCLUDE, v, k, out)
-            mask = mask_2
+            mine, theirs = mask_2, mask_0
         part = self._pool(out.reshape(shape), pool).reshape(-1) if pool is not None else out
-        part -= mask
+        masks = self.backend.empty(count)
+        self.kernels.remask_pair(part, mine, theirs, part, masks)
         roles.send(1, Tag.SELECTED, part)
-        mask_0 += mask_2
-        slot0, kept = mask_0.reshape(out_shape), part.reshape(out_shape)
+        slot0, kept = masks.reshape(out_shape), part.reshape(out_shape)
         return Rep3AShare(slot0, kept, frac_bits) if roles.role == 0 else Rep3AShare(kept, slot0, frac_bits)
 
     def _pool(self, x: U64, pool: Pool) -> U64:
-        out = np.empty(pooled(x.shape, pool), np.uint64)
+        out = self.backend.empty(pooled(x.shape, pool))
         rows = x.reshape(-1, x.shape[-1])
         self.kernels.sum_pool(rows, out.reshape(-1, out.shape[-1]), pool.kernel, pool.stride, pool.padding[0])
+        return out
+
+    def _half(self, x: U64, which: int) -> NDArray[np.uint32]:
+        """The low (0) or high (1) 32 bits of each word."""
+        out = self.backend.empty(x.size, np.uint32)
+        self.kernels.take_half(x, which, out)
         return out
 
     def _binary(self, kernel: str, x: U64, y: U64) -> U64:
         out = np.empty_like(x)
         getattr(self.kernels, kernel)(x.reshape(-1), y.reshape(-1), out.reshape(-1))
         return out
-
-
-def _half(x: U64, which: int) -> NDArray[np.uint32]:
-    """The low (0) or high (1) 32 bits of each word, contiguous."""
-    return np.ascontiguousarray(x.view("<u4")[which::2])
 
 
 def _same(x: Rep3AShare, y: Rep3AShare, operation: str) -> None:

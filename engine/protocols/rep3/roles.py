@@ -44,6 +44,7 @@ class Roles:
         self.party = party
         self.rotation = rotation
         self.role = (party.rank - rotation) % PARTIES
+        self.backend = party.backend
         self.kernels = party.backend.kernels
 
     def streams(self, slot: int) -> PairStreams:
@@ -69,7 +70,10 @@ class Roles:
         return (self.role + 1) % PARTIES
 
     def zero_masks(self, count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Words r_i and r_(i+1) of both keys: r_0 - r_1, r_1 - r_2, r_2 - r_0 (or XOR) is a fresh sharing of zero."""
-        own = self.streams(self.role).masks.draw(count)[0]
-        nxt = self.streams(self.after).masks.draw(count)[0]
+        """Words r_i and r_(i+1) of both keys: r_0 - r_1, r_1 - r_2, r_2 - r_0 (or XOR) is a fresh sharing of zero.
+
+        For kernels only, see `KeyStream.for_kernel`.
+        """
+        own = self.streams(self.role).masks.for_kernel(count)[0]
+        nxt = self.streams(self.after).masks.for_kernel(count)[0]
         return own, nxt

@@ -15,7 +15,7 @@ from sottovoce.engine.prg import KEY_BYTES, Fill
 from sottovoce.engine.program import Shape
 from sottovoce.engine.protocols.base import AShare, BShare, Structural
 from sottovoce.engine.protocols.seeds import expand_seed
-from sottovoce.engine.tensors import U64, pack_bits, size, unpack_bits
+from sottovoce.engine.tensors import U64, contiguous, pack_bits, size, unpack_bits
 
 PARTIES = 3
 
@@ -36,7 +36,7 @@ class Rep3AShare(AShare):
     def map(self, rearrange: Structural, frac_bits: int | None = None) -> Self:
         """Apply a rearrangement to both slots."""
         f = self.frac_bits if frac_bits is None else frac_bits
-        return type(self)(np.ascontiguousarray(rearrange(self.own)), np.ascontiguousarray(rearrange(self.nxt)), f)
+        return type(self)(contiguous(rearrange(self.own)), contiguous(rearrange(self.nxt)), f)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,10 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Role 1's results: opened = msb(B) ^ beta for role 0, summand = (B >> f) + r_a, y1, y2 (for role 2 too)."""
+    """Role 1's results: opened = msb(B) ^ beta for role 0, summand = (B >> f) + r_a mod 2^32, y1, y2 (role 2's too)."""
 
     opened: U64 = field(repr=False)
-    summand: U64 = field(repr=False)
+    summand: NDArray[np.uint32] = field(repr=False)
     y1: U64 = field(repr=False)
     y2: U64 = field(repr=False)
 
@@ -41,13 +41,12 @@ class Right:
 def open_left(roles: Roles, z: U64, bits: int) -> Left:
     """Role 0, step 1: local; `opened` is to be sent to role 1."""
     n, w = z.size, words(z.size)
-    (mask,) = roles.streams(0).masks.draw(n)
+    (mask,) = roles.streams(0).masks.for_kernel(n)
     alpha, gamma = _dealt_left(roles, n)
-    remask_a, remask_b = roles.streams(1).masks.draw(n, n)
-    top, opened, out = np.empty(w, np.uint64), np.empty(w, np.uint64), np.empty(n, np.uint64)
-    roles.kernels.trunc_left(z, mask, remask_a, alpha, bits, top, opened, out)
-    y1 = np.empty(n, np.uint64)
-    roles.kernels.add(remask_a, remask_b, y1)
+    remasks = roles.streams(1).masks.for_kernel(n, n)
+    top, opened = roles.backend.empty(w), roles.backend.empty(w)
+    out, y1 = roles.backend.empty(n), roles.backend.empty(n)
+    roles.kernels.trunc_left(z, mask, *remasks, alpha, bits, top, opened, out, y1)
     return Left(top, opened, alpha, gamma, out, y1)
 
 
@@ -61,25 +60,24 @@ def finish_left(roles: Roles, left: Left, bits: int) -> None:
 def right(roles: Roles, z: U64, bits: int) -> Right:
     """Role 1: receive from roles 2 and 0, compute its side."""
     n, w = z.size, words(z.size)
-    remask_a, remask_b = roles.streams(1).masks.draw(n, n)
+    remasks = roles.streams(1).masks.for_kernel(n, n)
     (beta,) = roles.streams(2).dealing.draw(w)
-    z2, gamma, other = np.empty(n, np.uint64), np.empty(n, np.uint32), np.empty(w, np.uint64)
+    z2, gamma, other = roles.backend.empty(n), roles.backend.empty(n, np.uint32), roles.backend.empty(w)
     roles.recv(2, Tag.TRUNC_DEAL, z2, gamma)
     roles.recv(0, Tag.TRUNC_OPEN, other)
-    opened, summand, y2 = np.empty(w, np.uint64), np.empty(n, np.uint64), np.empty(n, np.uint64)
-    roles.kernels.trunc_right(z, z2, remask_a, remask_b, beta, gamma, other, bits, opened, summand, y2)
-    y1 = np.empty(n, np.uint64)
-    roles.kernels.add(remask_a, remask_b, y1)
+    opened, summand = roles.backend.empty(w), roles.backend.empty(n, np.uint32)
+    y2, y1 = roles.backend.empty(n), roles.backend.empty(n)
+    roles.kernels.trunc_right(z, z2, *remasks, beta, gamma, other, bits, opened, summand, y2, y1)
     return Right(opened, summand, y1, y2)
 
 
 def deal(roles: Roles, z: U64) -> None:
     """Role 2: send its masked part and gamma_1 to role 1."""
     n, w = z.size, words(z.size)
-    (mask,) = roles.streams(0).masks.draw(n)
+    (mask,) = roles.streams(0).masks.for_kernel(n)
     alpha, gamma = _dealt_left(roles, n)
     (beta,) = roles.streams(2).dealing.draw(w)
-    z2, gamma1 = np.empty(n, np.uint64), np.empty(n, np.uint32)
+    z2, gamma1 = roles.backend.empty(n), roles.backend.empty(n, np.uint32)
     roles.kernels.trunc_deal(z, mask, alpha, beta, gamma, z2, gamma1)
     roles.send(1, Tag.TRUNC_DEAL, z2, gamma1)
 
@@ -87,4 +85,4 @@ def deal(roles: Roles, z: U64) -> None:
 def _dealt_left(roles: Roles, n: int) -> tuple[U64, NDArray[Any]]:
     """alpha and gamma_0, which role 2 deals to role 0 by key 0."""
     alpha, gamma = roles.streams(0).dealing.draw(words(n), (n + 1) // 2)
-    return alpha, gamma.view("<u4")[:n]
+    return alpha, gamma.view(np.uint32)[:n]

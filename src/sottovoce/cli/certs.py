@@ -98,13 +98,13 @@ def _show(
     folders: Sequence[Path], hosts: dict[int, list[str]], dealer: Sequence[str], toml: str, file: Path | None
 ) -> None:
     console = stdout_console()
-    console.print("Each folder goes to its role's machine, and only there: key.pem is that role's secret.")
+    console.print("Each folder goes to its role's machine only: key.pem is that role's secret.")
     *roles, authority = folders
     width = max(len(str(folder)) for folder in folders)
     for folder in roles:
         console.print(f"  {printable(str(folder)):{width}}  to {_machine(folder.name, hosts, dealer)}", soft_wrap=True)
     where = f"  {printable(str(authority)):{width}}"
-    console.print(f"{where}  offline, or delete ca-key.pem: it can make any role's certificate", soft_wrap=True)
+    console.print(f"{where}  offline, or delete ca-key.pem: it can certify anybody", soft_wrap=True)
     console.print("\nEvery role also needs the cluster file, which is no secret.")
     if file is None:
         console.print("Save these lines as cluster.toml:", style="bold")
@@ -113,7 +113,7 @@ def _show(
     for line in toml.splitlines():
         console.print(f"  {line}", soft_wrap=True)
     if not hosts:
-        console.print("It is for all parties on one machine; for several give --host RANK=HOST for each party.")
+        console.print("It is for one machine; for several give --host RANK=HOST for each party.")
 
 
 def _check(

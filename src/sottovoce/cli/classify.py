@@ -12,6 +12,7 @@ from sottovoce import __version__
 from sottovoce.cli.connect import (
     Subparsers,
     add_cluster_options,
+    add_device_option,
     add_protocol_options,
     find_protocol,
     load_role,
@@ -88,6 +89,11 @@ def add(commands: Subparsers) -> None:
         parser, default=None, text="without --cluster: rep3 (default), beaver2, or plain: fixed point in the clear"
     )
     parser.add_argument("--lanes", type=positive, metavar="N", help="without --cluster: sub-batches computed at once")
+    add_device_option(
+        parser,
+        default=None,
+        text="without --cluster: cpu (default), cuda, cuda:N or auto; for each party its own: cpu,cuda:0,cuda:1",
+    )
     parser.add_argument(
         "--top-k", type=positive, default=1, metavar="K", help="the K best labels; more than 1 opens scores"
     )
@@ -200,11 +206,12 @@ def _open_classifier(args: argparse.Namespace, narrator: Narrator) -> tuple[Clas
                 scores=args.scores or args.top_k > 1,
                 batch_size=args.batch_size,
                 lanes=args.lanes or 1,
+                device=args.device or "cpu",
                 deadline_s=args.deadline,
             ).open()
         assert local.opened is not None
         return local, Setting(local.opened.protocol, remote=False, plain_tcp=False)
-    for option in (*MODEL_OPTIONS, "protocol", "comparison", "network", "lanes"):
+    for option in (*MODEL_OPTIONS, "protocol", "comparison", "network", "lanes", "device"):
         if getattr(args, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')}: with --cluster the deployment decides it")
     cluster, tls = load_role(args, "client")

@@ -53,6 +53,11 @@ def add_protocol_options(parser: argparse.ArgumentParser, *, default: str | None
     )
 
 
+def add_device_option(parser: argparse.ArgumentParser, *, default: str | None, text: str) -> None:
+    """--device."""
+    parser.add_argument("--device", default=default, metavar="D", help=text)
+
+
 def choose_protocol(args: argparse.Namespace, program: Program) -> ProtocolRow:
     """What the protocol options come to for a program. Raises ConfigError."""
     from sottovoce.serving.comparison import resolve
@@ -74,11 +79,19 @@ def add_store_options(parser: argparse.ArgumentParser, text: str) -> None:
 
 def load_store(args: argparse.Namespace, *, create: bool = False) -> StoreAt:
     """Where --store and --store-key say. create: whether a key that is not there is made. Raises ConfigError."""
-    from sottovoce.engine.preprocessing.keyfile import default_key_path, load_key, load_or_create_key
+    from sottovoce.engine.preprocessing.keyfile import load_key, load_or_create_key
     from sottovoce.serving.store import StoreAt
 
     load = load_or_create_key if create else load_key
-    return StoreAt(args.store.absolute(), load(args.store_key or default_key_path()))
+    return StoreAt(args.store.absolute(), load(store_key(args)))
+
+
+def store_key(args: argparse.Namespace) -> Path:
+    """The file that --store-key names, or the default."""
+    from sottovoce.engine.preprocessing.keyfile import default_key_path
+
+    path: Path = args.store_key or default_key_path()
+    return path
 
 
 def load_role(args: argparse.Namespace, kind: str, rank: int | None = None) -> tuple[Cluster, TlsContexts | None]:

@@ -14,21 +14,31 @@ import queue
 import re
 import shutil
 import tempfile
+import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce import __version__
-from sottovoce.cli.connect import Subparsers, add_protocol_options, choose_protocol, find_protocol
+from sottovoce.cli.connect import (
+    Subparsers,
+    add_device_option,
+    add_protocol_options,
+    choose_protocol,
+    find_protocol,
+)
 from sottovoce.cli.exits import CommandError, Exit
 from sottovoce.cli.model import DEFAULT_MODEL, add_model_options, forward_model_options, load_graph
 from sottovoce.cli.next_steps import NUMBERS, next_steps
 from sottovoce.cli.output import (
     RANDOM,
+    TEXT_WIDTH,
     Narrator,
     errors_as_json,
+    labelled,
     milliseconds,
+    offline_lines,
     per_party,
     printable,
     stderr_console,
@@ -90,6 +100,11 @@ def add(commands: Subparsers) -> None:
     )
     add_model_options(parser, positional=True, calibrated=False)
     add_protocol_options(parser, default="rep3", text="rep3 (default) or beaver2")
+    add_device_option(
+        parser,
+        default="cpu",
+        text="what the parties compute with: cpu (default), cuda, cuda:N, auto; or one for each",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--keep-logs", type=Path, metavar="DIR", help="keep each process's log there")
     parser.set_defaults(run=run)
@@ -98,6 +113,7 @@ def add(commands: Subparsers) -> None:
 @errors_as_json
 def run(args: argparse.Namespace) -> int:
     """Warm up, run all, report."""
+    from sottovoce.engine.backend.devices import device_names
     from sottovoce.models.compiler.compile import compile_graph
     from sottovoce.serving.checks import check_features
 
@@ -108,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--protocol: plain needs no parties: `sottovoce classify --protocol plain`")
     program = compile_graph(graph, outputs=("label",)).program
     row = choose_protocol(args, program)
+    devices = device_names(args.device, row.parties)
     if args.keep_logs is not None:
         try:
             args.keep_logs.mkdir(parents=True, exist_ok=True)
@@ -121,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
             if compiled:
                 console.print(f"compiled {compiled} kernels in {warm_up_s:.1f} s; from now on they come from disk\n")
             model = forward_model_options(args) or [DEFAULT_MODEL]
-            outcome = _run_with_free_ports(console, args.keep_logs, model, program, row)
+            outcome = _run_with_free_ports(console, args.keep_logs, model, program, row, devices)
     except DemoError as error:
         for line in error.lines:
             console.print(f"    {line}", soft_wrap=True)
@@ -135,20 +152,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_with_free_ports(
-    console: Console, keep_logs: Path | None, model: list[str], program: Program, row: ProtocolRow
+    console: Console, keep_logs: Path | None, model: list[str], program: Program, row: ProtocolRow, devices: list[str]
 ) -> Outcome:
     """Ports that are free now may be taken a moment later: then once more, with others."""
     try:
-        return _run_once(console, keep_logs, model, program, row)
+        return _run_once(console, keep_logs, model, program, row, devices)
     except DemoError as error:
         if not error.port_taken:
             raise
         console.print("a port was taken meanwhile; once more with others")
-        return _run_once(console, keep_logs, model, program, row)
+        return _run_once(console, keep_logs, model, program, row, devices)
 
 
 def _run_once(
-    console: Console, keep_logs: Path | None, model: list[str], program: Program, row: ProtocolRow
+    console: Console, keep_logs: Path | None, model: list[str], program: Program, row: ProtocolRow, devices: list[str]
 ) -> Outcome:
     from sottovoce.engine.transport.certificates import create_certificates, role_folder
     from sottovoce.engine.transport.tls import Identity
@@ -167,7 +184,9 @@ def _run_once(
         logs = keep_logs or base / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         prepared = _prepare(console, base, program, row) if row.preprocessing else []
-        arguments = {f"P{rank}": ["party", str(rank), "--stop-at-eof"] for rank in ranks}
+        arguments = {
+            f"P{rank}": ["party", str(rank), "--stop-at-eof", "--device", device] for rank, device in enumerate(devices)
+        }
         for rank, made in enumerate(prepared):
             arguments[f"P{rank}"] += ["--store", made["store"], "--store-key", str(base / KEY)]
         arguments["Bob"] = ["deploy", *model]
@@ -196,7 +215,8 @@ def _prepare(console: Console, base: Path, program: Program, row: ProtocolRow) -
     made = prepare_here(program, row.name, 1, base / "stores", base / KEY)
     sent = per_party([party["bytes_sent"] for party in made])
     console.print(f"Offline: a dealer, which sees no data, prepares one clip for {row.name}.", style="bold")
-    console.print(f"  {milliseconds(max(party['elapsed_ms'] for party in made))}, {sent} bytes from the dealer\n")
+    console.print(f"  {milliseconds(max(party['elapsed_ms'] for party in made))}; all that the dealer sent:")
+    console.print(f"  {sent} bytes\n")
     return made
 
 
@@ -266,17 +286,18 @@ def _show(console: Console, outcome: Outcome) -> None:
     (clip,) = result["results"]
     label = clip["predictions"][0]["label"]
     console.print(f"\nAlice's label: {printable(label)}", style="bold")
-    console.print(f"(The clip is {DEMO_CLIP_NOTE}.)\n", soft_wrap=True)
+    console.print(textwrap.fill(f"(The clip is {DEMO_CLIP_NOTE}.)", TEXT_WIDTH) + "\n", soft_wrap=True)
     times = [f"{name} {milliseconds(cost[f'{name}_ms'])}" for name in ("features", "sharing", "online", "opening")]
     lines = [
-        f"time      {'   '.join(times)}   "
-        f"({NUMBERS[row.parties]} processes, start to label: {outcome.elapsed_s:.1f} s)",
-        *_offline(cost),
+        f"time      {'   '.join(times)}",
+        f"          {NUMBERS[row.parties]} processes, start to label: {outcome.elapsed_s:.1f} s",
+        *offline_lines(cost["offline_ms"], cost["offline_bytes"]),
         f"sent      {per_party(cost['bytes_sent'])} bytes to other parties",
         f"          input shares {cost['input_bytes']:,} bytes, answers {cost['output_bytes']:,} bytes",
         f"rounds    {cost['rounds']}",
         f"links     {'mutual TLS 1.3' if result['encrypted'] else 'INSECURE'}",
-        f"protocol  {result['protocol']} ({result['security']}), program {result['program'][:16]}…",
+        labelled("protocol", f"{result['protocol']} ({result['security']})"),
+        f"program   {result['program'][:16]}…",
         "",
         *next_steps(row),
     ]
@@ -284,13 +305,6 @@ def _show(console: Console, outcome: Outcome) -> None:
         console.print(RANDOM, style="bold red")
     for line in lines:
         console.print(line, soft_wrap=True)
-
-
-def _offline(cost: dict[str, Any]) -> list[str]:
-    if not cost["offline_bytes"]:
-        return []
-    took = "" if cost["offline_ms"] is None else f"{milliseconds(cost['offline_ms'])}, "
-    return [f"offline   {took}{per_party(cost['offline_bytes'])} bytes: prepared before, not in online"]
 
 
 def _as_json(outcome: Outcome, compiled: int, seconds: dict[str, float]) -> dict[str, Any]:

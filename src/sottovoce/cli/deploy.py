@@ -12,6 +12,7 @@ from sottovoce.cli.output import (
     count,
     errors_as_json,
     has_random_weights,
+    labelled,
     remark,
     show_marks,
     stdout_console,
@@ -78,12 +79,17 @@ def run(args: argparse.Namespace) -> int:
         )
         return Exit.OK
     console = stdout_console()
-    console.print(f"deployed  {program.name} under {cluster.protocol}, program {program.digest.hex()}")
-    console.print(f"clients may open  {' and '.join(program.outputs)}")
-    console.print(
-        "same label as in exact arithmetic where a clip's two largest logits differ by more than "
-        f"{compiled.report.margin_bound:.3g}"
-        + (", if the clip stays within the calibrated ranges" if program.calibrated else "")
-    )
+    within = ", if the clip stays within the calibrated ranges" if program.calibrated else ""
+    for label, text in (
+        ("deployed", f"{program.name} under {cluster.protocol}"),
+        ("program", program.digest.hex()),
+        ("clients", f"may open {' and '.join(program.outputs)}"),
+        (
+            "labels",
+            "the same as in exact arithmetic where a clip's two largest logits differ by more than "
+            f"{compiled.report.margin_bound:.3g}{within}",
+        ),
+    ):
+        console.print(labelled(label, text), soft_wrap=True)
     show_marks(console, program, encrypted=tls is not None)
     return Exit.OK

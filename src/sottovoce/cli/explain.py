@@ -18,6 +18,7 @@ from sottovoce.cli.output import (
     has_random_weights,
     make_table,
     per_party,
+    remark,
     show_marks,
     stdout_console,
     write_json,
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     row = None if args.protocol == "plain" else choose_protocol(args, compiled.program)
     if args.write_program is not None:
         args.write_program.write_bytes(compiled.program.to_json())
+        name = compiled.program.name
+        remark(f"wrote {args.write_program}: the public program of {name}, for `sottovoce prepare` at each party")
     costs: StepCosts | None = None
     sent: dict[str, tuple[int, ...]] = {}
     if row is not None:
@@ -125,7 +128,7 @@ def _show(
     clips = count(explanation.batch, "clip")
     tables = [
         (f"{explanation.model}, layer by layer", _architecture(explanation)),
-        (f"Cost of a request with {clips}", _costs(explanation)),
+        (f"Cost of a request with {clips}{'' if row is None else f' under {row.name}'}", _costs(explanation)),
         ("Ranges, CALIBRATED, not proven" if program.calibrated else "Proven ranges", _ranges(explanation)),
     ]
     for title, table in tables:
@@ -137,8 +140,9 @@ def _show(
         parties = [sum(column) for column in zip(*sent.values(), strict=True)]
         facts.append(("to peers", f"{per_party(parties)} bytes"))
         facts.append(("besides", f"input sharing {outside[0]:,} bytes, label opening {outside[1]:,} bytes"))
-    if row is not None and (dealt := dealt_bytes(program, row, explanation.batch)) is not None:
+    if row is not None:
         facts.append(("protocol", f"{row.name} ({row.security})"))
+    if row is not None and (dealt := dealt_bytes(program, row, explanation.batch)) is not None:
         facts.append(("offline", f"prepared ahead of time, from a dealer: {per_party(dealt)} bytes"))
     low, high = min(program.input_low), max(program.input_high)
     features = count(len(program.input_low), "feature")

@@ -31,10 +31,11 @@ def next_steps(row: ProtocolRow) -> list[str]:
     ]
     stores = [f" --store p{r}" if row.preprocessing else "" for r in range(row.parties)]
     return [
-        "Your own recordings (WAV, FLAC, Ogg, MP3, …; files or folders):",
-        f"  {command} classify my.wav{given}          all parties inside one process, for evaluation",
-        f"With {NUMBERS[row.parties]} processes, each with its own certificate folder, here (on several machines: "
-        "certs --help, --host):",
+        "Your own recordings (WAV, FLAC, Ogg, MP3, …; files or folders), all parties",
+        "inside one process, for evaluation:",
+        f"  {command} classify my.wav{given}",
+        f"With {NUMBERS[row.parties]} processes, each with its own certificate folder, here (on several",
+        "machines: certs --help, --host):",
         f"  {command} certs deployment --cluster-file cluster.toml{given}",
         *dealer,
         *prepare,
@@ -44,7 +45,7 @@ def next_steps(row: ProtocolRow) -> list[str]:
         ),
         f"  {command} deploy paper --cluster cluster.toml --certs deployment/owner-bob",
         f"  {command} classify my.wav --cluster cluster.toml --certs deployment/client-alice",
-        "  kill $(jobs -p)                               ends what runs; `jobs` lists it",
+        "  kill $(jobs -p)    # ends what runs; `jobs` lists it",
     ]
 
 

@@ -163,6 +163,22 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def offline_lines(offline_ms: float | None, offline_bytes: Sequence[int]) -> list[str]:
+    """What preparing a request's material took, headed `offline`; nothing where nothing is prepared."""
+    if not offline_bytes:
+        return []
+    took = "time not recorded" if offline_ms is None else milliseconds(offline_ms)
+    return [
+        f"offline   {took}: prepared before, not in online",
+        f"          the material alone: {per_party(offline_bytes)} bytes",
+    ]
+
+
+def labelled(label: str, text: str) -> str:
+    """A text behind its label, in lines of at most 79 characters."""
+    return textwrap.fill(text, TEXT_WIDTH, initial_indent=f"{label:10}", subsequent_indent=" " * 10)
+
+
 def per_party(values: Sequence[int]) -> str:
     """P0 1,234  P1 …, and their mean."""
     ranks = "  ".join(f"P{rank} {value:,}" for rank, value in enumerate(values))

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from sottovoce.cli.connect import (
     Subparsers,
     add_cluster_options,
+    add_device_option,
     add_store_options,
     load_role,
     load_store,
     positive,
+    store_key,
 )
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import INSECURE, Narrator, add_progress, remark
@@ -29,6 +31,8 @@ from sottovoce.engine.errors import ConfigError, SottovoceError
 
 if TYPE_CHECKING:
     from sottovoce.engine.tracing.tracer import Tracer
+    from sottovoce.serving.cluster import Cluster
+    from sottovoce.serving.store import StoreAt
 
 
 def add(commands: Subparsers) -> None:
@@ -44,6 +48,7 @@ def add(commands: Subparsers) -> None:
     add_store_options(
         parser, "this party's preprocessed material (see `sottovoce prepare`), for protocols that need it"
     )
+    add_device_option(parser, default="cpu", text="what it computes with: cpu (default), cuda, cuda:N or auto")
     parser.add_argument("--requests", type=positive, metavar="N", help="stop after N requests")
     parser.add_argument(
         "--stop-at-eof", action="store_true", help="stop also when standard input ends (for whoever supervises it)"
@@ -60,11 +65,13 @@ def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
     leave_no_core()
     cluster, tls = load_role(args, "party", args.rank)
+    from sottovoce.engine.backend.devices import make_backend
     from sottovoce.engine.protocols.table import find
     from sottovoce.serving.party import PartyServer, check_store
 
     check_store(find(cluster.protocol), args.rank, args.store is not None)
-    store = None if args.store is None else load_store(args)
+    store = None if args.store is None else _store(args, cluster)
+    backend = make_backend(args.device)
     tracer = _tracer(args)
     stop = threading.Event()
     if args.stop_at_eof:
@@ -78,9 +85,11 @@ def run(args: argparse.Namespace) -> int:
         log=log_line,
         tracer=tracer,
         store=store,
+        backend=backend,
     )
     # Before it listens: no peer waits while this one compiles.
     warm_up_visibly(Narrator(args.progress), cluster.protocol, always=True)
+    backend.prepare()
     if tls is None:
         log_line(INSECURE)
     with closing(tracer) if tracer is not None else nullcontext(), stopped_by_signals(stop):
@@ -91,6 +100,22 @@ def run(args: argparse.Namespace) -> int:
                 raise
         log_line(f"P{args.rank} has stopped")
     return Exit.OK
+
+
+def _store(args: argparse.Namespace, cluster: Cluster) -> StoreAt:
+    """The store and its key, looked into before anything starts. Raises ConfigError, PreprocessingError."""
+    from sottovoce.engine.protocols.table import find
+    from sottovoce.serving.store import WrongKeyError, look_into
+
+    store = load_store(args)
+    try:
+        log_line(f"P{args.rank} has {look_into(store, args.rank, find(cluster.protocol))}")
+    except WrongKeyError:
+        raise ConfigError(
+            f"--store-key {store_key(args)}: it is not the key of --store {args.store}; expected the file that "
+            f"`sottovoce prepare {args.rank}` had as its --store-key"
+        ) from None
+    return store
 
 
 def _tracer(args: argparse.Namespace) -> Tracer | None:

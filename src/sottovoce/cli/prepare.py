@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +41,7 @@ from sottovoce.engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from sottovoce.engine.program import Program
-    from sottovoce.engine.transport.tls import TlsContexts
-    from sottovoce.serving.cluster import Cluster
-    from sottovoce.serving.prepare import Prepared, Source
+    from sottovoce.serving.prepare import Prepared, Side, Source
 
 SOURCES = ("dealer", "ot")
 DEFAULT_STORE = Path("prepared")
@@ -140,23 +139,19 @@ def _run_party(args: argparse.Namespace) -> int:
         raise ConfigError("--protocol, --comparison: with --cluster the cluster file decides it")
     cluster, tls = load_role(args, "party", args.rank)
     program, store = load_program(args), load_store(args, create=True)
-    from sottovoce.engine.protocols.table import find
-    from sottovoce.serving.prepare import check_protocol, prepare
+    from sottovoce.serving.prepare import Side, check_protocol, prepare
     from sottovoce.serving.processes import interrupted_by_sigterm
 
-    row = find(cluster.protocol)
+    stop = threading.Event()
+    side = Side(cluster, args.rank, program, tls, args.deadline, args.insecure_loopback, stop)
+    row, connect = side.row, partial(_connect, args.source, side)
     check_protocol(row, args.source)
     narrator = Narrator(args.progress)
     warm_up_visibly(narrator, row.name, transfers=args.source == "ot", always=True)
-    stop = threading.Event()
     if args.stop_at_eof:
         threading.Thread(target=stop_at_eof, args=(stop,), name="eof", daemon=True).start()
     narrator.say(f"waits for party {1 - args.rank}, which must ask for the same")
     kept: list[int] = []
-
-    def connect() -> Source:
-        return _source(args, cluster, tls, program, stop)
-
     try:
         with interrupted_by_sigterm(), _telling(narrator, args.clips, f"P{args.rank} has") as tell:
             made = prepare(program, row, args.rank, args.clips, connect, store, tell, kept.append)
@@ -177,39 +172,15 @@ def _run_party(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _source(
-    args: argparse.Namespace, cluster: Cluster, tls: TlsContexts | None, program: Program, stop: threading.Event
-) -> Source:
-    from sottovoce.engine.protocols.table import find
-
-    row = find(cluster.protocol)
-    if args.source == "ot":
+def _connect(source: str, side: Side) -> Source:
+    """To the dealer, or to the other party."""
+    if source == "ot":
         from sottovoce.serving.prepare_ot import FromTransfers
 
-        return FromTransfers(
-            cluster,
-            args.rank,
-            program,
-            row,
-            tls,
-            deadline_s=args.deadline,
-            insecure_loopback=args.insecure_loopback,
-            cancel=stop,
-        )
+        return FromTransfers(side)
     from sottovoce.serving.prepare import FromDealer
 
-    if cluster.dealer is None:
-        raise ConfigError(f'cluster file {args.cluster}: expected dealer = "host:port", or --source ot')
-    return FromDealer(
-        cluster.dealer,
-        args.rank,
-        program,
-        row,
-        tls,
-        deadline_s=args.deadline,
-        insecure_loopback=args.insecure_loopback,
-        cancel=stop,
-    )
+    return FromDealer(side)
 
 
 @contextmanager
@@ -256,9 +227,9 @@ def _show(made: dict[str, Any]) -> None:
     dealt = made["source"] == "dealer"
     lines = (
         f"P{made['rank']}        {made['store']}: {count(made['clips'], 'clip')} of {made['model']} under "
-        f"{made['protocol']} added, {made['unused']:,} are there to be used",
+        f"{made['protocol']} added; unused in all: {made['unused']:,}",
         f"{'received' if dealt else 'sent    '}  {made['bytes_sent']:,} bytes, {made['bytes_per_clip']:,.0f} a clip, "
-        f"{'from the dealer' if dealt else 'to the other party'}",
+        f"{'all that the dealer sent' if dealt else 'to the other party'}",
         f"stored    {made['stored_bytes']:,} bytes, {made['stored_per_clip']:,.0f} a clip",
         f"time      {milliseconds(made['elapsed_ms'])}, {milliseconds(made['ms_per_clip'])} a clip",
     )

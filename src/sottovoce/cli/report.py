@@ -12,7 +12,9 @@ from sottovoce.cli.output import (
     count,
     error_json,
     has_random_weights,
+    labelled,
     milliseconds,
+    offline_lines,
     per_party,
     printable,
     show_marks,
@@ -67,9 +69,7 @@ def time_lines(cost: RequestCost, features_ms: float, *, remote: bool) -> list[s
     if remote:
         parts.append(f"opening {milliseconds(cost.opening_ms)}")
     lines = ["time      " + "   ".join(parts) + ("" if remote else "   (sharing and opening in online)")]
-    if cost.offline_bytes:
-        took = "not recorded" if cost.offline_ms is None else milliseconds(cost.offline_ms)
-        lines.append(f"offline   {took}, {per_party(cost.offline_bytes)} bytes: prepared before, not in online")
+    lines += offline_lines(cost.offline_ms, cost.offline_bytes)
     if cost.rounds:
         lines.append(f"sent      {per_party(cost.bytes_sent)} bytes to other parties")
         if remote:
@@ -87,7 +87,9 @@ def _table(result: Result, *, with_scores: bool) -> Table:
     for row in result.rows:
         name = printable(row.file)
         if row.error is not None:
-            table.add_row(name, printable(f"ERROR: {row.error}"), style="red")
+            # What ended the run is said once, behind the results.
+            text = "not classified" if row.error is result.failure else printable(f"ERROR: {row.error}")
+            table.add_row(name, text, style="red")
         for place, prediction in enumerate(row.predictions):
             score = prediction["score"]
             cells = [name if place == 0 else "", printable(prediction["label"])]
@@ -102,7 +104,7 @@ def _summary(result: Result) -> list[str]:
         f"{count(len(result.rows) - result.failed, 'recording')} classified"
         + (f", {result.failed:,} failed" if result.failed else ""),
         f"model     {program.name}, program {program.digest.hex()[:16]}…",
-        f"protocol  {setting.protocol} ({_security(setting.protocol)})",
+        labelled("protocol", f"{setting.protocol} ({_security(setting.protocol)})"),
     ]
     if result.costs:
         requests = len(result.costs)

@@ -52,7 +52,7 @@ class Classifier(Parameters):
 
     scores: let logits be opened, for `predict_proba`, `decision_function` and top_k > 1; reveals more of the model.
     batch_size: clips per request; inputs of any length are streamed through it. jobs: processes that extract features
-    from files. protocol, comparison, network, lanes, deadline_s: as on the command line. A protocol that needs
+    from files. protocol, comparison, network, lanes, device, deadline_s: as on the command line. A protocol that needs
     preprocessing makes it before each request here, and `last_cost` keeps both times apart; at a cluster the parties
     have made it before (`sottovoce prepare`).
 

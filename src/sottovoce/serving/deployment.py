@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from sottovoce.engine.backend.cpu import CpuBackend
+from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.errors import (
     HandshakeError,
     ModelError,
@@ -29,6 +30,7 @@ from sottovoce.engine.program import Program, from_json
 from sottovoce.engine.protocols.base import AShare
 from sottovoce.engine.protocols.table import ProtocolRow
 from sottovoce.engine.session import Session
+from sottovoce.engine.staging import lane_for
 from sottovoce.engine.tensors import size
 from sottovoce.engine.tracing.tracer import Tracer
 from sottovoce.engine.transport.connection import Connection
@@ -36,7 +38,6 @@ from sottovoce.engine.transport.handshake import Hello
 from sottovoce.engine.transport.listener import Listener
 from sottovoce.engine.transport.mesh import MeshLane, connect_mesh
 from sottovoce.engine.transport.tls import Identity, TlsContexts
-from sottovoce.kernels.cpu.blocks import HAS_AES
 from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.messages import CLASSIFY, DEPLOY, MAX_CONTROL, MAX_MESSAGE, Deploy, Join, Ready, Received
 from sottovoce.serving.requests import reason_of
@@ -59,7 +60,7 @@ class Setting:
     log: Callable[[str], None]
     tracer: Tracer | None
     store: StoreAt | None
-    backend: CpuBackend
+    backend: Backend
 
     def purpose(self, connection: Connection) -> bytes:
         """What the peer may ask for: deploying is for owners, classifying for clients. b"" if neither."""
@@ -134,7 +135,7 @@ class Reception:
             try:
                 model = self._take_model(owner)
             except (ModelError, PreprocessingError, TransportError) as error:
-                self._refuse(owner, error)
+                self._refuse(owner, error, Received(refusal=reason_of(error)))
                 continue
             with owner:
                 try:
@@ -144,7 +145,7 @@ class Reception:
                         model.supply.preprocessing.close()
                     if not isinstance(error, _NotStarted):
                         raise
-                    self._refuse(owner, error)
+                    self._refuse(owner, error, Ready(setting.rank, reason_of(error)))
                     continue
                 owner.send_message(Ready(setting.rank))
             return deployed
@@ -155,7 +156,9 @@ class Reception:
         for connection in self.early:
             connection.close(reason)
 
-    def _refuse(self, owner: Connection, error: Exception) -> None:
+    def _refuse(self, owner: Connection, error: Exception, answer: Received | Ready) -> None:
+        with suppress(TransportError):  # it may have gone
+            owner.send_message(answer)
         owner.close(reason_of(error))
         self._setting.log(f"{owner.identity}: deployment failed: {error}")
 
@@ -194,7 +197,7 @@ class Reception:
             slots = [np.empty(length, np.uint8) for length in row.slot_bytes(rank, size(tensor.shape))]
             owner.recv_arrays(slots)
             tensors[tensor.name] = row.receive(rank, slots, tensor.shape, tensor.frac_bits, setting.backend.fill)
-        setting.log(f"P{rank} holds its shares of {program.name}: {program.parameters} secret numbers")
+        setting.log(f"P{rank} holds its shares of {program.name}: {program.parameters:,} secret numbers")
         supply, claim = None, claim_of(owner.identity, deploy.weights)
         if setting.store is not None:
             supply = open_supply(setting.store, rank, program, row, claim, setting.backend.fill)
@@ -225,7 +228,8 @@ class Reception:
             session=model.deploy.session,
             program=model.program.digest,
             protocol=setting.row.name,
-            ciphers=("aes128ctr", "chacha20") if HAS_AES else ("chacha20", "aes128ctr"),
+            ciphers=setting.backend.ciphers,
+            chunk_elements=setting.backend.chunk_elements,
             rank=setting.rank,
             parties=setting.row.parties,
         )
@@ -246,13 +250,15 @@ class Reception:
         setting = self._setting
         parties = []
         for lane in lanes:
-            transport, backend, profile = lane.transport, setting.backend, Profile()
+            transport, backend, profile = lane.transport, setting.backend.for_lane(), Profile()
             if setting.tracer is not None:
                 transport, backend, profile = setting.tracer.means(transport, backend)
-            streams = streams_of(setting.row, setting.rank, lane.pair_keys, lane.ciphers, lane.lane, backend.fill)
+            transport = lane_for(transport, backend)
+            streams = streams_of(setting.row, setting.rank, lane.pair_keys, lane.ciphers, lane.lane, backend)
             supply = None if model.supply is None else model.supply.preprocessing
             parties.append(
                 Party(setting.rank, setting.row.parties, transport, streams, backend, profile, preprocessing=supply)
             )
         make = Session if setting.tracer is None else setting.tracer.session
-        return make(setting.row, parties, model.program, model.tensors, model.claim or None)
+        chunk = min(lane.chunk_elements for lane in lanes)
+        return make(setting.row, parties, model.program, model.tensors, model.claim or None, chunk)

@@ -1,6 +1,7 @@
 """What a store's material cost to make: a line of JSON for each segment, in a file beside the store, DIR.costs.
 
-It is no secret, and nothing but the figures that are reported depends on it; without it they are missing.
+It is no secret, and nothing but the figures that are reported, and the model's name in messages, depends on it;
+without it they are missing.
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ from typing import Annotated
 import msgspec
 
 from sottovoce.engine.preprocessing.durable import PRIVATE
+from sottovoce.engine.program import MAX_NAME
+from sottovoce.engine.structs import parse_json
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
 class SegmentCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Clips start … start + clips - 1: time, and bytes that a dealer sent to the party, or it to the other party."""
+    """Clips start … start + clips - 1: time, and bytes that a dealer sent to the party, or it to the other party.
+
+    model: its name, for messages.
+    """
 
     start: Count
     clips: Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
     elapsed_ns: Count
     bytes_sent: Count
+    model: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
 
 
 def ledger_path(store: Path) -> Path:
@@ -50,8 +57,13 @@ def read(store: Path) -> list[SegmentCost]:
     costs = []
     for line in content.splitlines():
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            costs.append(msgspec.json.decode(line, type=SegmentCost))
+            costs.append(parse_json(line, SegmentCost))
     return costs
+
+
+def model_of(costs: Sequence[SegmentCost]) -> str:
+    """The name of the store's model; empty if it is not recorded."""
+    return costs[-1].model if costs else ""
 
 
 def _regular(store: Path, flags: int) -> FileIO:

@@ -49,9 +49,10 @@ class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Received(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Party -> owner: the shares are here."""
+    """Party -> owner: the shares are here; refusal: why this party does not take them, and waits for others."""
 
-    digest: bytes
+    digest: bytes = b""
+    refusal: Reason = ""
 
 
 class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,9 +60,10 @@ class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Party -> owner: connected with the other parties, which run the same program."""
+    """Party -> owner: connected with the other parties, which run the same program; refusal: why it does not go on."""
 
     rank: int
+    refusal: Reason = ""
 
 
 class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -51,9 +51,11 @@ def open_runner(given: Parameters) -> Opened:
         raise ConfigError("certificates, insecure_loopback: expected cluster= with them")
     compiled = _compile(given)
     if given.protocol == "plain":
+        if given.device != "cpu":
+            raise ConfigError(f"device: plain runs on the CPU, got {given.device!r}")
         return Opened(PlainRunner(compiled), compiled, "plain")
     row = resolve(given.protocol, given.comparison, compiled.program, given.network)
-    runner = InProcess(compiled, row.name, lanes=given.lanes, deadline_s=given.deadline_s)
+    runner = InProcess(compiled, row.name, lanes=given.lanes, deadline_s=given.deadline_s, device=given.device)
     return Opened(runner, compiled, row.name)
 
 
@@ -75,6 +77,8 @@ def _connect(given: Parameters, cluster: Cluster | str | os.PathLike[str]) -> Re
     described = [name for name in OF_THE_MODEL if getattr(given, name) is not None]
     if not isinstance(given.model, str) or given.model != DEFAULT_MODEL:
         described.insert(0, "model")
+    if given.device != "cpu":
+        described.append("device")
     if given.comparison != AUTO:
         described.append("comparison")
     if described:

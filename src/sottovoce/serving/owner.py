@@ -6,19 +6,27 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 from sottovoce.engine.backend.cpu import CpuBackend
-from sottovoce.engine.errors import HandshakeError
+from sottovoce.engine.errors import HandshakeError, SottovoceError, TransportError
 from sottovoce.engine.prg import KEY_BYTES, derive
 from sottovoce.engine.protocols.table import find
+from sottovoce.engine.transport.connection import Connection
+from sottovoce.engine.transport.frame import clean_reason
 from sottovoce.engine.transport.tls import Identity, TlsContexts
 from sottovoce.models.compiler.compile import Compiled
 from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.connect import connect_parties
 from sottovoce.serving.messages import DEPLOY, MAX_CONTROL, Deploy, Join, Ready, Received
+from sottovoce.serving.requests import reason_of
+
+
+class DeploymentRefused(TransportError):
+    """A party does not take a model, says why, and is as it was before."""
 
 
 def deploy(
@@ -35,8 +43,8 @@ def deploy(
 
     The parties connect only when all of them hold their shares: what is wrong at one of them leaves them as they were.
 
-    owner: the name to claim without certificates. on_event: told one line per step. Raises TransportError that names
-    the party at fault.
+    owner: the name to claim without certificates. on_event: told one line per step. Raises DeploymentRefused with a
+    party's reason, any other TransportError with the name of the party at fault.
     """
     row = find(cluster.protocol)
     backend = CpuBackend()
@@ -58,20 +66,24 @@ def deploy(
     with ExitStack() as stack, ThreadPoolExecutor(row.parties) as pool:
         for opened in connections:
             stack.enter_context(opened)
+        stack.push(partial(_tell_why, connections))
 
         def hand_over(rank: int) -> None:
             connection = connections[rank]
             connection.send_message(message)
             for tensor in program.tensors:
                 connection.send_arrays(slots[tensor.name][rank])
-            if connection.recv_struct(Received, MAX_CONTROL).digest != program.digest:
+            received = connection.recv_struct(Received, MAX_CONTROL)
+            _check_refusal(rank, received.refusal)
+            if received.digest != program.digest:
                 raise HandshakeError(f"P{rank}: deploy: it confirms another program than the one that was sent")
-            say(f"P{rank} holds its shares of {program.parameters} secret numbers")
+            say(f"P{rank} holds its shares of {program.parameters:,} secret numbers")
 
         def wait_ready(rank: int) -> None:
             connections[rank].send_message(Join())
             connections[rank].deadline_s = 2 * deadline_s
             ready = connections[rank].recv_struct(Ready, MAX_CONTROL)
+            _check_refusal(rank, ready.refusal)
             if ready.rank != rank:
                 raise HandshakeError(f"P{rank}: deploy: expected rank {rank}, got {ready.rank}")
 
@@ -82,6 +94,20 @@ def deploy(
             cancel.set()
             raise
         say(f"{row.parties} parties are ready")
+
+
+def _check_refusal(rank: int, refusal: str) -> None:
+    if refusal:
+        raise DeploymentRefused(f"P{rank} refuses the model and waits for another deployment: {clean_reason(refusal)}")
+
+
+def _tell_why(
+    connections: Sequence[Connection], kind: type[BaseException] | None, error: BaseException | None, trace: object
+) -> None:
+    """What went wrong at one party stands in the others' logs, too."""
+    if isinstance(error, SottovoceError):
+        for connection in connections:
+            connection.close(reason_of(error))
 
 
 def weights_tag(compiled: Compiled, root: bytes) -> bytes:

@@ -48,6 +48,7 @@ class Parameters:
         batch_size: int = 256,
         jobs: int = 1,
         lanes: int = 1,
+        device: str = "cpu",
         deadline_s: float = 60.0,
     ) -> None:
         self.model = model
@@ -67,6 +68,7 @@ class Parameters:
         self.batch_size = batch_size
         self.jobs = jobs
         self.lanes = lanes
+        self.device = device
         self.deadline_s = deadline_s
         self._set_up()
 

@@ -10,9 +10,11 @@ import contextlib
 import threading
 from collections.abc import Callable
 
+from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.errors import ConfigError, ProtocolError, TransportError
 from sottovoce.engine.protocols.table import ProtocolRow, find
+from sottovoce.engine.session import clips_at_once
 from sottovoce.engine.tracing.tracer import Tracer
 from sottovoce.engine.transport.listener import Listener
 from sottovoce.engine.transport.tls import TlsContexts
@@ -22,13 +24,16 @@ from sottovoce.serving.desk import ClientDesk
 from sottovoce.serving.messages import CLASSIFY, DEPLOY, Offer
 from sottovoce.serving.requests import Pending, RequestBook, reason_of
 from sottovoce.serving.sequencer import Sequencer
-from sottovoce.serving.store import HOW, StoreAt
+from sottovoce.serving.store import StoreAt, prepare_command
 
 
 def check_store(row: ProtocolRow, rank: int, given: bool) -> None:
     """Whether a party has a store exactly if its protocol needs one. Raises ConfigError."""
     if row.preprocessing and not given:
-        raise ConfigError(f"party {rank}: {row.name} needs a store of preprocessed material (--store DIR): {HOW}")
+        raise ConfigError(
+            f"party {rank}: {row.name} needs a store of preprocessed material (--store DIR), which "
+            f"{prepare_command(rank)} makes, while party {1 - rank} runs the same"
+        )
     if given and not row.preprocessing:
         raise ConfigError(f"party {rank}: store: {row.name} needs no preprocessing; expected none")
 
@@ -37,6 +42,7 @@ class PartyServer:
     """Party `rank` of a cluster. `serve` runs until `stop` is set, a peer goes away, or enough requests are done.
 
     store: this party's preprocessed material, for a protocol that needs some. Raises ConfigError without it.
+    backend: what it computes with; default: the CPU.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class PartyServer:
         log: Callable[[str], None] = lambda text: None,
         tracer: Tracer | None = None,
         store: StoreAt | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.rank = rank
         self.cluster = cluster
@@ -62,7 +69,7 @@ class PartyServer:
         self._log = log
         self._tracer = tracer
         self._setting = Setting(
-            rank, row, cluster, tls, insecure_loopback, deadline_s, log, tracer, store, CpuBackend()
+            rank, row, cluster, tls, insecure_loopback, deadline_s, log, tracer, store, backend or CpuBackend()
         )
         self._stop = threading.Event()
 
@@ -87,9 +94,12 @@ class PartyServer:
                 raise
             if deployed is None:
                 return
-            name, lanes = deployed.session.program.name, len(deployed.lanes)
+            session = deployed.session
+            name, lanes = session.program.name, len(deployed.lanes)
+            most = clips_at_once(session.program, session.chunk_elements)
+            where = f"{self._setting.backend.name}, chunks of up to {most:,} clips"
             prepared = "" if deployed.supply is None else f", clips prepared: {deployed.supply.left}"
-            self._log(f"P{self.rank} is ready: {name}, {self.row.name}, {lanes} lane(s){prepared}")
+            self._log(f"P{self.rank} is ready: {name}, {self.row.name}, {lanes} lane(s) on {where}{prepared}")
             self._answer(listener, reception, deployed, max_requests)
 
     def _answer(self, listener: Listener, reception: Reception, deployed: Deployed, max_requests: int | None) -> None:
@@ -103,7 +113,9 @@ class PartyServer:
             desk.take(connection)
         acceptor = threading.Thread(target=self._accept, args=(listener, desk, ended), name="accept", daemon=True)
         acceptor.start()
-        sequencer = Sequencer(lanes[0].transport, book, self._deadline_s, self._stop.is_set, deployed.refusal)
+        sequencer = Sequencer(
+            lanes[0].transport, book, self._deadline_s, self._stop.is_set, deployed.refusal, self._log
+        )
         reason = f"P{self.rank} is shutting down"
         try:
             done = 0

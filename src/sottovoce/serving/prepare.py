@@ -25,16 +25,35 @@ from sottovoce.engine.preprocessing.segment import Source as SourceName
 from sottovoce.engine.preprocessing.store import Store, StoreIdentity
 from sottovoce.engine.prg import KEY_BYTES
 from sottovoce.engine.program import Program
-from sottovoce.engine.protocols.table import ProtocolRow
+from sottovoce.engine.protocols.table import ProtocolRow, find
 from sottovoce.engine.tensors import U64
 from sottovoce.engine.transport.mesh import connect_role
-from sottovoce.engine.transport.tls import Address, Identity, TlsContexts
+from sottovoce.engine.transport.tls import Identity, TlsContexts
+from sottovoce.serving.cluster import Cluster
 from sottovoce.serving.ledger import SegmentCost, record
 from sottovoce.serving.standing import MAX_ORDER, PREPARE, Order, Plan, Standing, chunks, join_standings, segment_clips
 from sottovoce.serving.store import StoreAt
 
 Progress = Callable[[int], None]
 """progress(done): clips that this party has of those to be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One party's side: who it is, what is prepared, and how it reaches the others. cancel: ends every wait."""
+
+    cluster: Cluster
+    rank: int
+    program: Program
+    tls: TlsContexts | None
+    deadline_s: float
+    insecure_loopback: bool = False
+    cancel: threading.Event | None = None
+
+    @property
+    def row(self) -> ProtocolRow:
+        """The cluster's protocol."""
+        return find(self.cluster.protocol)
 
 
 class Source(ABC):
@@ -82,38 +101,28 @@ class FromDealer(Source):
 
     name: SourceName = "dealer"
 
-    def __init__(
-        self,
-        address: Address,
-        rank: int,
-        program: Program,
-        row: ProtocolRow,
-        tls: TlsContexts | None,
-        *,
-        deadline_s: float,
-        insecure_loopback: bool = False,
-        cancel: threading.Event | None = None,
-    ) -> None:
-        check_protocol(row, self.name)
-        self.rank = rank
-        self._program = program
-        self._row = row
+    def __init__(self, side: Side) -> None:
+        check_protocol(side.row, self.name)
+        if side.cluster.dealer is None:
+            raise ConfigError('cluster file: expected dealer = "host:port" in it, or --source ot')
+        self.rank = side.rank
+        self._side = side
         self._connection = connect_role(
-            address,
+            side.cluster.dealer,
             party=None,
-            tls=tls,
-            role=Identity.party(rank),
+            tls=side.tls,
+            role=Identity.party(side.rank),
             detail=PREPARE,
-            deadline_s=deadline_s,
-            insecure_loopback=insecure_loopback,
-            cancel=cancel,
+            deadline_s=side.deadline_s,
+            insecure_loopback=side.insecure_loopback,
+            cancel=side.cancel,
         )
-        self._connection.deadline_s = deadline_s
+        self._connection.deadline_s = side.deadline_s
 
     def exchange(self, mine: Standing) -> Standing:
         """See Source. The dealer waits for the other party for as long as its own deadline says."""
         connection, usual = self._connection, self._connection.deadline_s
-        connection.send_message(Plan(self._program.to_json(), self._row.name, mine))
+        connection.send_message(Plan(self._side.program.to_json(), self._side.row.name, mine))
         connection.deadline_s = 2 * usual
         theirs = connection.recv_struct(Standing, MAX_ORDER)
         connection.deadline_s = usual
@@ -190,7 +199,8 @@ def prepare(
             store.align(theirs.position, theirs.end)
         began, first, stored = time.monotonic(), store.end, 0
         while (done := store.end - first) < clips:
-            stored += _add(store, layout, min(segment_clips(layout), clips - done), source, at.folder, done, progress)
+            wanted = min(segment_clips(layout), clips - done)
+            stored += _add(store, layout, wanted, source, at.folder, program.name, done, progress)
             kept(store.end - first)
         return Prepared(
             source.name,
@@ -214,7 +224,7 @@ def check_protocol(row: ProtocolRow, source: SourceName) -> None:
 
 
 def _add(
-    store: Store, layout: Layout, clips: int, source: Source, folder: Path, before: int, progress: Progress
+    store: Store, layout: Layout, clips: int, source: Source, folder: Path, model: str, before: int, progress: Progress
 ) -> int:
     """One segment; returns its bytes on the disk."""
     start, sent, began = store.end, source.bytes_sent, time.perf_counter_ns()
@@ -226,5 +236,6 @@ def _add(
         for derived, common in made:
             if derived is not None or common is not None:
                 writer.write(derived, common)
-    record(folder, SegmentCost(start, clips, time.perf_counter_ns() - began, source.bytes_sent - sent))
+    elapsed_ns = time.perf_counter_ns() - began
+    record(folder, SegmentCost(start, clips, elapsed_ns, source.bytes_sent - sent, model))
     return store.segments[-1].file_bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -16,16 +15,12 @@ from sottovoce.engine.errors import FrameError
 from sottovoce.engine.preprocessing.items import Layout
 from sottovoce.engine.preprocessing.ot.source import OtSource
 from sottovoce.engine.preprocessing.segment import Source as SourceName
-from sottovoce.engine.program import Program
-from sottovoce.engine.protocols.table import ProtocolRow
 from sottovoce.engine.structs import unpack
 from sottovoce.engine.tensors import U64
 from sottovoce.engine.transport.handshake import Hello
 from sottovoce.engine.transport.listener import Listener
 from sottovoce.engine.transport.mesh import connect_mesh
-from sottovoce.engine.transport.tls import TlsContexts
-from sottovoce.serving.cluster import Cluster
-from sottovoce.serving.prepare import Progress, Source, check_protocol
+from sottovoce.serving.prepare import Progress, Side, Source, check_protocol
 from sottovoce.serving.standing import MAX_ORDER, Standing, chunks
 
 STANDING_TAG = 0x6001
@@ -36,52 +31,43 @@ class FromTransfers(Source):
 
     name: SourceName = "ot"
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        rank: int,
-        program: Program,
-        row: ProtocolRow,
-        tls: TlsContexts | None,
-        *,
-        deadline_s: float,
-        insecure_loopback: bool = False,
-        cancel: threading.Event | None = None,
-    ) -> None:
+    def __init__(self, side: Side) -> None:
+        row = side.row
         check_protocol(row, self.name)
-        self.rank = rank
+        self.rank = side.rank
         hello = Hello(
+            chunk_elements=CpuBackend.chunk_elements,
             session=hashlib.sha256(b"sottovoce/1/prepare").digest()[:16],
-            program=program.digest,
+            program=side.program.digest,
             protocol=f"{row.name}/prepare",
-            rank=rank,
+            rank=side.rank,
             parties=row.parties,
         )
         with ExitStack() as stack:
             listener = None
-            if rank == 0:
+            if side.rank == 0:
                 listener = stack.enter_context(
                     Listener(
-                        cluster.addresses[0],
+                        side.cluster.addresses[0],
                         rank=0,
                         parties=row.parties,
-                        tls=tls,
-                        insecure_loopback=insecure_loopback,
+                        tls=side.tls,
+                        insecure_loopback=side.insecure_loopback,
                     )
                 )
             (lane,) = connect_mesh(
-                rank,
-                cluster.addresses,
+                side.rank,
+                side.cluster.addresses,
                 listener,
-                tls,
+                side.tls,
                 hello,
-                deadline_s=deadline_s,
-                wait_s=deadline_s,
-                insecure_loopback=insecure_loopback,
-                cancel=cancel,
+                deadline_s=side.deadline_s,
+                wait_s=side.deadline_s,
+                insecure_loopback=side.insecure_loopback,
+                cancel=side.cancel,
             )
         self._transport = lane.transport
-        self._source = OtSource(lane.transport, demand(program, row), CpuBackend().fill)
+        self._source = OtSource(lane.transport, demand(side.program, row), CpuBackend().fill)
 
     def exchange(self, mine: Standing) -> Standing:
         """See Source."""

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,68 @@ TERMINATE_S = 3.0
 LAST_LINES = 12
 
 
-class Child:
-    """`python -m sottovoce ARGUMENTS` in a folder of its own; its standard error goes to a log, line by line.
+class Supervised:
+    """A command in a folder and a session of its own, whose lines are read, and which is ended for certain.
 
     Its standard input is a pipe that ends when this process does, however it dies: see `party --stop-at-eof`.
+    stderr: a file, or subprocess.PIPE.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, stderr: int | IO[bytes], env: Mapping[str, str] | None = None
+    ) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=folder,
+            env=env,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches us alone, and we end the children
+        )
+        self._readers: list[threading.Thread] = []
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status; None while it runs, negative if a signal ended it."""
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.status is None:
+            self._process.terminate()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for it to end, then for its last lines; kill it if it does not end in time. Idempotent."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for reader in self._readers:
+            reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _read(self, stream: IO[str] | None, work: Callable[[IO[str]], None]) -> None:
+        """A thread for a stream of the process, which `work` reads to its end."""
+        assert stream is not None
+        self._readers.append(threading.Thread(target=work, args=(stream,), daemon=True))
+        self._readers[-1].start()
+
+
+class Child(Supervised):
+    """`python -m sottovoce ARGUMENTS`; its standard error goes to a log and to `events`, line by line.
+
     prefix: words before the command, such as those that make it run in a network namespace.
     """
 
@@ -35,72 +93,27 @@ class Child:
         events: queue.Queue[tuple[str, str]],
         prefix: Sequence[str] = (),
     ) -> None:
+        super().__init__([*prefix, sys.executable, "-m", "sottovoce", *arguments], folder, subprocess.PIPE)
         self.role = role
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._output: list[str] = []
-        self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "sottovoce", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # Ctrl-C reaches us alone, and we end the children
-        )
-        process = self._process
-        assert process.stdout is not None and process.stderr is not None
-        self._readers = [
-            threading.Thread(target=self._collect, args=(process.stdout,), daemon=True),
-            threading.Thread(target=self._follow, args=(process.stderr, log, events), daemon=True),
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    @property
-    def status(self) -> int | None:
-        """Exit status; None while it runs, negative if a signal ended it."""
-        return self._process.poll()
+        self._log = log
+        self._events = events
+        self._read(self._process.stdout, self._output.extend)
+        self._read(self._process.stderr, self._follow)
 
     @property
     def output(self) -> str:
         """Its standard output, complete once `join` has returned."""
         return "".join(self._output)
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        if self.status is None:
-            self._process.terminate()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for it to end, then for its last lines; kill it if it does not end in time."""
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for reader in self._readers:
-            reader.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-    def _collect(self, stream: IO[str]) -> None:
-        self._output.extend(stream)
-
-    def _follow(self, stream: IO[str], log: Path, events: queue.Queue[tuple[str, str]]) -> None:
-        with open(log, "a", encoding="utf-8") as file:
+    def _follow(self, stream: IO[str]) -> None:
+        with open(self._log, "a", encoding="utf-8") as file:
             for line in stream:
                 file.write(line)
                 file.flush()
                 self.last_lines.append(line.rstrip())
-                events.put((self.role, line.rstrip()))
+                self._events.put((self.role, line.rstrip()))
 
 
 class Children:

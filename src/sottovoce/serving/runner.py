@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.engine.backend.devices import make_backends
 from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.program import OutputKind, Program
+from sottovoce.engine.protocols.table import find
 from sottovoce.engine.session import run_plain
 from sottovoce.models.compiler.compile import Compiled
 from sottovoce.serving.cost import OfflineCost, RequestCost, request_cost
@@ -33,11 +35,20 @@ class Runner(Protocol):
 
 
 class InProcess:
-    """All parties as threads of this process."""
+    """All parties as threads of this process. device: of all, or of each with commas between."""
 
-    def __init__(self, compiled: Compiled, protocol: str, *, lanes: int = 1, deadline_s: float = 60.0) -> None:
+    def __init__(
+        self, compiled: Compiled, protocol: str, *, lanes: int = 1, deadline_s: float = 60.0, device: str = "cpu"
+    ) -> None:
         self.program = compiled.program
-        self._cluster = LocalCluster(compiled.program, compiled.weights, protocol, lanes=lanes, deadline_s=deadline_s)
+        self._cluster = LocalCluster(
+            compiled.program,
+            compiled.weights,
+            protocol,
+            lanes=lanes,
+            deadline_s=deadline_s,
+            backends=make_backends(device, find(protocol).parties),
+        )
 
     def run(self, encoded: NDArray[np.uint64], output: OutputKind = "label") -> tuple[NDArray[Any], RequestCost]:
         """See Runner; sharing and opening are part of the online time here."""

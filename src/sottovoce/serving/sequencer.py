@@ -34,7 +34,8 @@ _IDLE_EVERY: Final = 1 / 3
 class Sequencer:
     """One party's part in the agreement, over lane 0 and never while a request runs.
 
-    refusal: why this party cannot run a request of so many clips now; empty if it can.
+    refusal: why this party cannot run a request of so many clips now; empty if it can. log: told of every request that
+    is not run.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Sequencer:
         deadline_s: float,
         stopped: Callable[[], bool],
         refusal: Callable[[int], str] = lambda clips: "",
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._transport = transport
         self._book = book
         self._deadline_s = deadline_s
         self._stopped = stopped
         self._refusal = refusal
+        self._log = log
         self._others = range(1, transport.parties)
 
     def next(self) -> Pending | None:
@@ -99,7 +102,7 @@ class Sequencer:
                 if reply.kind != "accept"
             )
             self._tell(msgspec.structs.replace(about, kind="drop", reason=reason))
-            self._book.finish(pending, reason)
+            self._drop(about, pending, reason)
             return False
         self._tell(msgspec.structs.replace(about, kind="later"))
         self._book.put_back(pending)
@@ -124,14 +127,14 @@ class Sequencer:
             verdict = self._hear(0, _VERDICT_WAITS)
             if (verdict.client, verdict.request) != (begin.client, begin.request):
                 raise FrameError(f"{me}: expected a verdict about the same request from P0")
-            if pending is not None:
-                if verdict.kind == "go" and kind == "accept":
-                    return pending
-                if verdict.kind == "later":
+            if pending is not None and verdict.kind == "go" and kind == "accept":
+                return pending
+            if verdict.kind == "later":
+                if pending is not None:
                     self._book.put_back(pending)
-                else:
-                    self._book.finish(pending, clean_reason(verdict.reason) or refusal)
-            if verdict.kind not in ("later", "drop"):
+                continue
+            self._drop(begin, pending, clean_reason(verdict.reason) or refusal)
+            if verdict.kind != "drop":
                 raise FrameError(f"{me}: expected later or drop from P0, got {verdict.kind}")
 
     def _judge(self, pending: Pending | None, begin: Control) -> tuple[Literal["accept", "missing", "decline"], str]:
@@ -141,6 +144,12 @@ class Sequencer:
             return "decline", "the client asked this party for another batch or output than P0"
         refusal = self._refusal(begin.batch)
         return ("decline", refusal) if refusal else ("accept", "")
+
+    def _drop(self, about: Control, pending: Pending | None, reason: str) -> None:
+        """A request that no party runs, whether this one holds its share or not."""
+        self._log(f"{about.client}: request not run: {reason}")
+        if pending is not None:
+            self._book.finish(pending, reason)
 
     def _tell(self, message: Control) -> None:
         for peer in self._others:

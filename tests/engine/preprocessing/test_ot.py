@@ -124,7 +124,8 @@ def test_plan_is_the_layer(rng: np.random.Generator, name: str, side: ring.Side)
             products += plan.run
     assert products == plan.products
     expected = np.empty((clips, *step.linear_shape), np.uint64)
-    CpuBackend().linear(step, a, b, expected)
+    backend = CpuBackend()
+    backend.linear(step, a, backend.pack_linear(step, b), expected, False)
     np.testing.assert_array_equal(layer.restore(result), expected.reshape(clips, -1))
 
 
@@ -148,9 +149,9 @@ def test_ring_products_and_their_bytes(rng: np.random.Generator) -> None:
             shares.append(layer.restore(out))
         return shares
 
-    expected = np.empty((2, clips, *step.linear_shape), np.uint64)
+    expected, backend = np.empty((2, clips, *step.linear_shape), np.uint64), CpuBackend()
     for i in range(2):
-        CpuBackend().linear(step, a[i], b[1 - i], expected[i])
+        backend.linear(step, a[i], backend.pack_linear(step, b[1 - i]), expected[i], False)
     for share_0, share_1 in zip(*both(party), strict=True):
         np.testing.assert_array_equal(share_0 + share_1, expected.sum(axis=0).reshape(clips, -1))
 

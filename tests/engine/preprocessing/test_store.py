@@ -140,7 +140,7 @@ def test_used_up_segments_are_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "expected"),
     [
-        (replace(IDENTITY, program=bytes(32)), f"for model '{bytes(32).hex()}', got one for '0001"),
+        (replace(IDENTITY, program=bytes(32)), "for program '00000000', got one for '00010203'"),
         (replace(IDENTITY, protocol="beaver2-fss"), "for protocol 'beaver2-fss', got one for 'beaver2'"),
         (replace(IDENTITY, rank=0), "for party 0, got one for 1"),
         (replace(IDENTITY, layout=bytes(32)), "layout 0+, got 4041.*made for another version or protocol: make a new"),

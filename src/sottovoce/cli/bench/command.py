@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sottovoce.cli.bench import accuracy, compare, kernels, network, offline, paper, peers, report, sweep
+from sottovoce.cli.bench import accuracy, compare, gpu, kernels, network, offline, paper, peers, report, sweep
 from sottovoce.cli.connect import Subparsers
 
-WORDS = (paper, sweep, peers, offline, network, kernels, compare, accuracy, report)
+WORDS = (paper, sweep, peers, offline, network, kernels, gpu, compare, accuracy, report)
 
 
 def add(commands: Subparsers) -> None:

@@ -10,6 +10,7 @@ from sottovoce.cli.connect import Subparsers, positive
 from sottovoce.cli.exits import Exit
 from sottovoce.cli.output import errors_as_json, stdout_console, write_json
 from sottovoce.engine.errors import ConfigError
+from sottovoce.engine.structs import parse_json
 
 BOUND = 1.10
 CONFIDENCE = 0.95
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         comparison = compare([Path(args.a)], [Path(args.b)], bound=args.bound, confidence=args.confidence)
     if args.json:
         described = {**asdict(comparison), "failed": comparison.failed}
-        write_json(msgspec.json.decode(msgspec.json.encode(described)))  # an interval without an end: null
+        write_json(parse_json(msgspec.json.encode(described), dict))  # an interval without an end: null
     else:
         stdout_console().print(render(comparison, every=args.all))
     return Exit.SOME_FAILED if comparison.failed else Exit.OK

@@ -22,6 +22,7 @@ def add(words: Subparsers) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="takes pass-01.json, …; must be new")
     parser.add_argument("--passes", type=positive, default=1, metavar="N", help="default 1; to compare, take 8")
     parser.add_argument("--select", metavar="GLOB", help="kernels (matmul) or benchmarks (conv1d/paper*)")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--quick", action="store_true", help="batch 1, and arrays that fit a cache")
     parser.add_argument("--json", action="store_true", help="the first pass on standard output instead of a table")
     parser.set_defaults(run=run)
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from sottovoce.serving.processes import interrupted_by_sigterm
 
     with interrupted_by_sigterm():
-        files = run_kernels(args.out, passes=args.passes, select=args.select, quick=args.quick)
+        files = run_kernels(args.out, passes=args.passes, select=args.select, quick=args.quick, device=args.device)
     if args.json:
         sys.stdout.write(files[0].read_text(encoding="utf-8"))
     else:

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from sottovoce.bench.schema import Environment, Results, Row
 
 
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument(
+        "--device",
+        nargs="+",
+        default=["cpu"],
+        metavar="D",
+        help="what the parties compute with: cpu (default), cuda, cuda:N, or one for each party with commas between",
+    )
+
+
 def add_effort(parser: argparse.ArgumentParser, *, repeat: int, time_s: float) -> None:
     """--repeat, --seconds."""
     group = parser.add_argument_group("effort")
@@ -69,13 +80,18 @@ def started(args: argparse.Namespace) -> Environment:
     from sottovoce.bench.environment import environment
 
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):  # said now rather than after an hour
-            raise ConfigError(f"--out: expected a file that can be written, got {args.out}")
+        writable(args.out)
     found = environment()
     if found.load[0] > found.cores / 2:
         remark(f"note: this machine is busy (load {found.load[0]:g} on {found.cores} cores): expect scattered times")
     return found
+
+
+def writable(path: Path) -> None:
+    """Make the file's folder. Raises ConfigError if the file cannot be written: now rather than after an hour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--out: expected a file that can be written, got {path}")
 
 
 def status_of(rows: Sequence[Row]) -> Exit:

@@ -7,7 +7,15 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.cli.bench.options import add_results, command_line, finish, progress, started, status_of
+from sottovoce.cli.bench.options import (
+    add_devices,
+    add_results,
+    command_line,
+    finish,
+    progress,
+    started,
+    status_of,
+)
 from sottovoce.cli.connect import Subparsers
 from sottovoce.cli.output import errors_as_json, stdout_console
 
@@ -39,6 +47,7 @@ def add(words: Subparsers) -> None:
         help="train and count anew on a file of features (needs the extra `train`); default: the stored counts",
     )
     parser.add_argument("--no-accuracy", action="store_true", help="without the accuracy table")
+    add_devices(parser)
     add_results(parser)
     parser.set_defaults(run=run)
 
@@ -54,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     references = load_references(args.reference)
     where = started(args)
     with progress(args.progress) as say:
-        rows = measure(requirements(args.quick), SECONDS_QUICK if args.quick else SECONDS, say)
+        seconds = SECONDS_QUICK if args.quick else SECONDS
+        rows = measure(requirements(args.quick), seconds, say, tuple(args.device))
         status = status_of(rows)
         say("the same network in the clear")
         rows += clear_rows(build("paper"))
@@ -77,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def measure(wanted: list[Requirement], time_s: float, say: Say) -> list[Row]:
+def measure(wanted: list[Requirement], time_s: float, say: Say, devices: tuple[str, ...] = ("cpu",)) -> list[Row]:
     """What is on one model and network runs in one session."""
     from sottovoce.bench.runner import Effort, Plan, run_plan
 
@@ -87,7 +97,7 @@ def measure(wanted: list[Requirement], time_s: float, say: Say) -> list[Row]:
         batches = tuple(dict.fromkeys(r.batch for r in members))
         protocols = tuple(dict.fromkeys(r.protocol for r in members))
         effort = Effort(repeat=repeat, seconds=time_s, least=min(3, repeat))
-        rows += run_plan(Plan(model, batches, protocols, network), effort, say=say)
+        rows += run_plan(Plan(model, batches, protocols, network, devices=devices), effort, say=say)
     return rows
 
 

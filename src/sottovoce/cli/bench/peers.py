@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sottovoce.cli.bench.options import (
+    add_devices,
     add_effort,
     add_results,
     command_line,
@@ -40,6 +41,7 @@ def add(words: Subparsers) -> None:
     parser.add_argument(
         "--insecure-loopback", action="store_true", help="ours without TLS, as the peers are; every row says so"
     )
+    add_devices(parser)
     add_effort(parser, repeat=15, time_s=60)
     add_results(parser)
     parser.set_defaults(run=run)
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         tuple(args.protocol or PROTOCOLS),
         args.network,
         encrypted=not args.insecure_loopback,
+        devices=tuple(args.device),
     )
     peers = [] if args.peer == ["none"] else make_peers(args.peer, mp_spdz=args.mp_spdz)
     where = started(args)

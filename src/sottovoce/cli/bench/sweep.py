@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from sottovoce.cli.bench.options import (
+    add_devices,
     add_effort,
     add_results,
     command_line,
@@ -46,6 +47,7 @@ def add(words: Subparsers) -> None:
     parser.add_argument(
         "--insecure-loopback", action="store_true", help="plain TCP on loopback instead of TLS; every row says so"
     )
+    add_devices(parser)
     add_effort(parser, repeat=20, time_s=20)
     add_results(parser)
     parser.set_defaults(run=run)
@@ -60,7 +62,15 @@ def run(args: argparse.Namespace) -> int:
     from sottovoce.engine.protocols.table import PROTOCOLS
 
     plans = [
-        Plan(model, numbers(args.batch), tuple(args.protocol or PROTOCOLS), network, lanes, not args.insecure_loopback)
+        Plan(
+            model,
+            numbers(args.batch),
+            tuple(args.protocol or PROTOCOLS),
+            network,
+            lanes,
+            not args.insecure_loopback,
+            tuple(args.device),
+        )
         for model, network, lanes in itertools.product(args.model, args.network, args.lanes)
     ]
     where = started(args)
