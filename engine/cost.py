@@ -26,7 +26,8 @@ class StepCost:
 def predict_cost(program: Program, row: ProtocolRow, batch: int, output: OutputKind = "label") -> list[StepCost]:
     """The cost of every step for a batch on one lane; a step that is run for several chunks is added up.
 
-    Input sharing and the opening to the client are not in it. Sums over steps equal what the transports measure.
+    Input sharing and the opening to the client are not in it. Sums over steps equal what the transports measure, where
+    a CPU is among the parties: GPUs alone may agree on larger chunks, which send the same in fewer frames and rounds.
     """
     totals = Totals(row.parties)
     costs: dict[str, StepCost] = {}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.cost import demand
+from sottovoce.engine.errors import TransportError
 from sottovoce.engine.keys import fresh_pair_keys, keys_of, streams_of
 from sottovoce.engine.party import Party
 from sottovoce.engine.preprocessing.base import Preprocessing
@@ -37,7 +38,8 @@ DEADLINE_S = 60.0
 def run_parties(work: Sequence[Callable[[], R]], on_failure: Callable[[], None]) -> list[R]:
     """Run each party's work in a thread of its own; the first failure is raised after all have ended.
 
-    on_failure must wake parties that wait for the failed one.
+    on_failure must wake parties that wait for the failed one. A failed message is told only if nothing else failed:
+    it may be what the failure of another party looks like.
     """
     results: list[R | None] = [None] * len(work)
     failures: list[BaseException] = []
@@ -55,7 +57,7 @@ def run_parties(work: Sequence[Callable[[], R]], on_failure: Callable[[], None])
     for thread in threads:
         thread.join()
     if failures:
-        raise failures[0]
+        raise next((failure for failure in failures if not isinstance(failure, TransportError)), failures[0])
     return cast(list[R], results)
 
 

@@ -8,12 +8,14 @@ rounds are those of the lane itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.backend.gpu import GpuBackend
+from sottovoce.engine.errors import TransportError
 from sottovoce.engine.transport.base import Counters, Transport
 from sottovoce.kernels.gpu.device import Array, Device
 
@@ -79,10 +81,13 @@ class Staged(Transport):
 
     def close(self, reason: str = "") -> None:
         """Close the lane. What waits is sent if nothing went wrong, so that no peer misses a last message."""
-        if not reason:
-            self.flush()
-        self._waiting.clear()
-        self._lane.close(reason)
+        try:
+            if not reason:
+                with suppress(TransportError):  # a peer that has gone misses nothing
+                    self.flush()
+        finally:
+            self._waiting.clear()
+            self._lane.close(reason)
 
     def _host(self, part: Array) -> Any:
         return part if isinstance(part, np.ndarray) else self._device.staging(part.shape, part.dtype)

@@ -56,11 +56,11 @@ def repository() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needs_gpu = [item for item in items if item.get_closest_marker("gpu")]  # not keywords: a folder has that name
     if needs_gpu:
-        from sottovoce.bench.kernels.devices import missing_gpu
+        from sottovoce.engine.backend.devices import missing_gpu
 
         if reason := missing_gpu():
             for item in needs_gpu:
-                item.add_marker(pytest.mark.skip(reason=reason))
+                item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason}"))
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root"):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from sottovoce.bench.gpu.compare import QUICK, ROWS, SMALL, Effort, Reference, check_row
+from sottovoce.bench.gpu.compare import QUICK, ROWS, SMALL, Effort, check_row
+from sottovoce.bench.gpu.twin import Reference
 from sottovoce.bench.kernels.devices import make_device, without_pool
 from sottovoce.engine.errors import ConfigError
 from sottovoce.kernels.gpu.device import Device

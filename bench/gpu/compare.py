@@ -1,34 +1,21 @@
-"""Kernels on a device against the CPU's, bit for bit: sizes, seeds and keystreams beyond the catalog's samples.
-
-`device` is any `kernels.gpu.device.Device`: a GPU, or the tests' device that executes the CUDA sources on the CPU.
-"""
+"""Kernels on a device against the CPU's, bit for bit: sizes, seeds and keystreams beyond the catalog's samples."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from numpy.typing import NDArray
 
 from sottovoce.bench.gpu.schema import Checked
+from sottovoce.bench.gpu.twin import NO_STREAMS, MismatchError, Reference, Streams, run_both, with_keystreams
 from sottovoce.bench.kernels.workloads import WORKLOADS
 from sottovoce.kernels.catalog import CATALOG, Arguments, Kernel
-from sottovoce.kernels.cpu.prg import CHACHA20_BLOCK_WORDS
-from sottovoce.kernels.gpu.device import STREAM_WORDS, Device, Keystream
+from sottovoce.kernels.gpu.device import Device
 from sottovoce.kernels.gpu.tensor.choose import VARIANTS
 from sottovoce.kernels.samples import ring_array
 
-Reference = Callable[..., None]
-"""The kernel in Python's big integers; writes into its output arguments."""
-
-FIRST_WORDS = (0, 5, 8)
-"""Where keystreams begin, at a block and inside one; others end with their operation's last word."""
-KEY = (1, 2**64 - 1, 3, 2**63)
 REFERENCE_SEED = 0
 """Big integers are slow: of one seed only."""
 
@@ -48,10 +35,6 @@ QUICK = Effort(seeds=2, sizes=2, most_bytes=2 << 20)
 SMALL = Effort(seeds=1, sizes=0, step=4)
 
 
-class _WrongResult(Exception):
-    """What differs."""
-
-
 def _rows() -> Mapping[str, Kernel]:
     rows = {name: row for name, row in CATALOG.items() if row.gpu is not None}
     for variant, launchers in VARIANTS.items():
@@ -69,19 +52,16 @@ def check_row(
 ) -> Checked:
     """All comparisons of a row, up to the first that fails. Errors of the device other than a wrong result pass."""
     row = ROWS[name]
-    counted = _Counts()
+    counted = _Counts(row, device)
     reference = (references or {}).get(row.name) if effort.step == 1 else None
     try:
         for number in range(effort.seeds):
             big = reference if number == REFERENCE_SEED else None
             for index, sample in enumerate(row.samples(np.random.default_rng(seed + number))[:: effort.step]):
-                _compare(row, device, sample, f"seed {seed + number}, sample {index}", counted, big)
-                _compare_streams(row, device, sample, index, f"seed {seed + number}, sample {index}", counted)
-        rng = np.random.default_rng(seed)
-        for index, (where, sample) in enumerate(larger(row.name, effort, rng)):
-            _compare(row, device, sample, where, counted, None)
-            _compare_streams(row, device, sample, index, where, counted)
-    except _WrongResult as problem:
+                counted.check(sample, index, f"seed {seed + number}, sample {index}", big)
+        for index, (where, sample) in enumerate(larger(row.name, effort, np.random.default_rng(seed))):
+            counted.check(sample, index, where)
+    except MismatchError as problem:
         return counted.checked(name, str(problem))
     return counted.checked(name)
 
@@ -104,32 +84,23 @@ def larger(name: str, effort: Effort, rng: np.random.Generator) -> Iterator[tupl
             yield f"{workload.size}, resized to {n}", workload.resize("", n).make(rng)
 
 
-def stream_positions(row: Kernel) -> tuple[int, ...]:
-    """The arguments for which the launcher takes a Keystream, by its annotations."""
-    assert row.gpu is not None
-    parameters = list(inspect.signature(row.gpu).parameters.values())[1:]
-    return tuple(i for i, p in enumerate(parameters) if "Keystream" in str(p.annotation))
-
-
-def stream_words(stream: Keystream) -> NDArray[np.uint64]:
-    """The words of a keystream, from OpenSSL's ChaCha20."""
-    key = np.array(stream.key, "<u8").tobytes()
-    block, skip = divmod(stream.first, CHACHA20_BLOCK_WORDS)
-    nonce = block.to_bytes(8, "little") + stream.operation.to_bytes(8, "little")
-    made = Cipher(algorithms.ChaCha20(key, nonce), None).encryptor().update(bytes(8 * (skip + stream.size)))
-    return np.frombuffer(made, "<u8")[skip:].reshape(stream.shape).astype(np.uint64)
-
-
-def on_device(device: Device, arguments: Arguments) -> list[Any]:
-    """The arguments with arrays on the device."""
-    return [device.upload(a) if isinstance(a, np.ndarray) else a for a in arguments]
-
-
 @dataclass
 class _Counts:
+    """Comparisons of a row on a device, counted."""
+
+    row: Kernel
+    device: Device
     calls: int = 0
     streams: int = 0
     references: int = 0
+
+    def check(self, sample: Arguments, number: int, where: str, reference: Reference | None = None) -> None:
+        """Arrays, then keystreams. Raises MismatchError."""
+        self._run(sample, where, reference=reference)
+        self.references += reference is not None
+        for replaced, arguments, streams in with_keystreams(self.row, sample, number):
+            self.streams += 1
+            self._run(arguments, f"{where}, {replaced}", streams)
 
     def checked(self, kernel: str, problem: str = "") -> Checked:
         return Checked(
@@ -137,67 +108,11 @@ class _Counts:
             references=self.references, problem=problem,
         )  # fmt: skip
 
-
-def _compare_streams(row: Kernel, device: Device, sample: Arguments, index: int, where: str, counted: _Counts) -> None:
-    """Once for each argument that may be a keystream, with one in its place, and once with all of them."""
-    positions = stream_positions(row)
-    for chosen in dict.fromkeys([*((position,) for position in positions), positions]):
-        if not chosen:
-            continue
-        first = {i: (*FIRST_WORDS, STREAM_WORDS - sample[i].size)[index % (len(FIRST_WORDS) + 1)] for i in chosen}
-        streams = {i: Keystream(KEY, 2**64 - 1 - index - i, first[i], sample[i].shape) for i in chosen}
-        changed = tuple(stream_words(streams[i]) if i in streams else a for i, a in enumerate(sample))
-        counted.streams += 1
-        _compare(row, device, changed, f"{where}, keystreams at arguments {chosen}", counted, None, streams)
-
-
-def _compare(
-    row: Kernel,
-    device: Device,
-    sample: Arguments,
-    where: str,
-    counted: _Counts,
-    reference: Reference | None,
-    streams: Mapping[int, Keystream] = MappingProxyType({}),
-) -> None:
-    """One call. Raises _WrongResult that names argument and element."""
-    assert row.gpu is not None
-    there = on_device(device, sample)
-    row.gpu(device, *[streams.get(i, a) for i, a in enumerate(there)])
-    expected = _copy(sample)
-    row.cpu(*expected)
-    counted.calls += 1
-    if reference is not None:
-        exact = _copy(sample)
-        reference(*exact)
-        counted.references += 1
-        _same(row, sample, exact, expected, f"{where}: the CPU kernel beside big integers")
-    got = [device.download(a).wait() if isinstance(sample[i], np.ndarray) else a for i, a in enumerate(there)]
-    _same(row, sample, expected, got, where)
-
-
-def _same(row: Kernel, sample: Arguments, expected: Arguments, got: Any, where: str) -> None:
-    """Outputs as expected, inputs as they were."""
-    for position, before in enumerate(sample):
-        if not isinstance(before, np.ndarray):
-            continue
-        want = expected[position] if position in row.outputs else before
-        if not np.array_equal(got[position], want):
-            raise _WrongResult(f"{where}, {_difference(position, position in row.outputs, got[position], want)}")
-
-
-def _difference(position: int, is_output: bool, got: NDArray[Any], want: NDArray[Any]) -> str:
-    wrong = np.argwhere(got != want)
-    first = tuple(int(i) for i in wrong[0])
-    what = "output" if is_output else "input, which was changed,"
-    values = f"first at {list(first)}: expected {want[first]:#x}, got {got[first]:#x}"
-    return (
-        f"{what} argument {position} {want.shape} {want.dtype}: {len(wrong)} of {want.size} elements differ, {values}"
-    )
-
-
-def _copy(arguments: Arguments) -> Arguments:
-    return tuple(a.copy() if isinstance(a, np.ndarray) else a for a in arguments)
+    def _run(
+        self, arguments: Arguments, where: str, streams: Streams = NO_STREAMS, reference: Reference | None = None
+    ) -> None:
+        self.calls += 1
+        run_both(self.row, self.device, arguments, where, streams, reference)
 
 
 def _bytes(arguments: Arguments) -> int:

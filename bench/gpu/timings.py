@@ -13,8 +13,9 @@ import numpy as np
 
 from sottovoce.bench.gpu.budget import Budget
 from sottovoce.bench.gpu.ceilings import CHACHA20, COPY, INT8, INT8_PRODUCTS, MULTIPLY_ADD, Ceilings, measure
-from sottovoce.bench.gpu.compare import KEY, ROWS, on_device, stream_positions
+from sottovoce.bench.gpu.compare import ROWS
 from sottovoce.bench.gpu.schema import KernelTime, Masks
+from sottovoce.bench.gpu.twin import KEY, on_device, stream_positions
 from sottovoce.bench.kernels.devices import Meter
 from sottovoce.bench.kernels.sizes import KEYSTREAM, MULTIPLICATIONS, Workload, moved_bytes, random_words
 from sottovoce.bench.kernels.workloads import WORKLOADS

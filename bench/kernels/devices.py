@@ -5,7 +5,6 @@ CuPy is imported when a GPU is asked for. What it measures is behind `Meter`, so
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import time
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sottovoce.bench.gpu.schema import Gpu
+from sottovoce.engine.backend.devices import missing_gpu
 from sottovoce.engine.errors import ConfigError
 from sottovoce.kernels.catalog import Arguments, Kernel
 from sottovoce.kernels.gpu.device import Array
@@ -40,19 +40,6 @@ class Device:
 
 
 CPU = Device("cpu", lambda arguments: arguments, lambda kernel: kernel.cpu, None)
-
-
-def missing_gpu() -> str | None:
-    """Why there is no GPU to run on, or None."""
-    if importlib.util.find_spec("cupy") is None:
-        return "needs a GPU: CuPy is not installed"
-    import cupy
-
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"needs a GPU: {error}"
-    return None if count else "needs a GPU: CUDA sees no device"
 
 
 def gpu_number(name: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from sottovoce.bench.profiling.align import Aligned, align_clocks
 from sottovoce.bench.profiling.critical import critical_path
 from sottovoce.bench.profiling.schema import Profile
@@ -16,7 +18,10 @@ from sottovoce.engine.tracing.file import Header, PartyTrace
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A profile, and the requests that it was made from, for the timeline."""
+    """A profile, and the requests that it was made from, for the timeline.
+
+    header: P0's, but for its device: as --device says those of all parties.
+    """
 
     profile: Profile
     header: Header
@@ -37,7 +42,9 @@ def analyse(traces: Sequence[PartyTrace], *, batch: int | None = None, warm_ups:
         sizes = ", ".join(str(n) for n in sorted({one.parties[0].batch for one in requests}))
         raise ConfigError(f"traces: batch: expected one of {sizes}, got {size}")
     used = _middle(chosen)
-    header = min((trace.header for trace in traces), key=lambda h: h.rank)
+    headers = sorted((trace.header for trace in traces), key=lambda h: h.rank)
+    devices = [h.device for h in headers]
+    header = msgspec.structs.replace(headers[0], device=",".join(devices if len({*devices}) > 1 else devices[:1]))
     profile = Profile(
         model=header.model,
         program=header.program,

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from sottovoce.bench.profiling.align import Aligned
+from sottovoce.engine.backend.devices import device_names
 from sottovoce.engine.tracing.events import Event
 from sottovoce.engine.tracing.file import Header
 
@@ -19,8 +20,9 @@ def chrome_trace(header: Header, requests: Sequence[Aligned]) -> bytes:
     """The JSON file. One process row per party, one thread row per lane; times in us from the first request on."""
     origin = min(request.start_ns for one in requests for request in one.parties)
     events: list[dict[str, Any]] = []
+    devices = device_names(header.device, header.parties)
     for rank in range(header.parties):
-        events.append(_meta("process_name", rank, 0, {"name": f"P{rank} ({header.protocol}, {header.device})"}))
+        events.append(_meta("process_name", rank, 0, {"name": f"P{rank} ({header.protocol}, {devices[rank]})"}))
         events.append(_meta("process_sort_index", rank, 0, {"sort_index": rank}))
         for lane in range(header.lanes):
             events.append(_meta("thread_name", rank, lane, {"name": f"lane {lane}"}))

@@ -19,7 +19,7 @@ from sottovoce.bench.runner import Say, quiet, sample_features
 from sottovoce.bench.stats import summarise
 from sottovoce.bench.systems.base import Job, Running
 from sottovoce.bench.systems.deployment import nodes_of
-from sottovoce.bench.systems.ours import Sottovoce
+from sottovoce.bench.systems.ours import Sottovoce, check_devices
 from sottovoce.engine.protocols.table import find
 from sottovoce.engine.tracing.file import read_trace
 from sottovoce.models.graph import Graph
@@ -29,12 +29,14 @@ WARM_UPS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to run. repeat: timed requests with tracing, and as many without. nvtx: see `sottovoce party --nvtx`."""
+    """What to run. repeat: timed requests with tracing, and as many without. device: see `Sottovoce`. nvtx: see
+    `sottovoce party --nvtx`."""
 
     protocol: str = "rep3"
     batch: int = 1
     repeat: int = 20
     lanes: int = 1
+    device: str = "cpu"
     network: str = "loopback"
     encrypted: bool = True
     nvtx: bool = False
@@ -43,6 +45,7 @@ class Settings:
 def profile_model(graph: Graph, settings: Settings, *, say: Say = quiet) -> Analysis:
     """Profile one model on this machine: a process for each party. Raises SottovoceError."""
     row = find(settings.protocol)
+    check_devices(settings.device, row.parties)
     where = environment()
     with tempfile.TemporaryDirectory(prefix="sottovoce-profile-") as name:
         folder = Path(name)
@@ -65,7 +68,7 @@ def profile_model(graph: Graph, settings: Settings, *, say: Say = quiet) -> Anal
                 say(f"starting parties, {what}")
                 scratch = folder / what
                 scratch.mkdir()
-                system = Sottovoce(settings.protocol, party_options)
+                system = Sottovoce(settings.protocol, party_options, settings.device)
                 running.append(stack.enter_context(system.start(replace(job.of_system(number), scratch=scratch))))
             untraced, traced = _in_turns(running, settings, say)
         analysis = analyse([read_trace(file) for file in files], warm_ups=WARM_UPS)

@@ -64,8 +64,9 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True):
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """One profile. Requests are those that it rests on: the middle half by time, to leave out what the machine did.
 
-    request_ms: of all requests, from the first party's start to the last one's end. online_ms: as the client saw them,
-    None where the traces came from files. clock_bound_ms: by how much clocks may be apart, 0 on one machine.
+    device: of every party, or as many as parties with commas between. request_ms: of all requests, from the first
+    party's start to the last one's end. online_ms: as the client saw them, None where the traces came from files.
+    clock_bound_ms: by how much clocks may be apart, 0 on one machine.
     """
 
     schema: str = SCHEMA

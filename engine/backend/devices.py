@@ -52,11 +52,11 @@ def missing_gpu() -> str:
     """Why no GPU can be used here; empty if one can."""
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed: pip install 'sottovoce[cuda13]', or [cuda12] for drivers of CUDA 12"
-    from sottovoce.kernels.gpu.cupy_device import count_devices
-
     try:
+        from sottovoce.kernels.gpu.cupy_device import count_devices
+
         count = count_devices()
-    except RuntimeError as error:
+    except (ImportError, RuntimeError) as error:
         return f"CUDA cannot be used: {error}"
     return "" if count else "CUDA sees no device"
 
@@ -67,4 +67,7 @@ def _cuda(number: int) -> GpuBackend:
     count = count_devices()
     if number >= count:
         raise ConfigError(f"device cuda:{number}: expected a number below {count}, as many devices as CUDA sees")
-    return GpuBackend(CupyDevice(number))
+    try:
+        return GpuBackend(CupyDevice(number))
+    except RuntimeError as error:  # it is full, or another process has it for itself
+        raise ConfigError(f"device cuda:{number}: it cannot be used: {error}") from None

@@ -75,8 +75,11 @@ class GpuBackend(Backend):
     def hold(self, host: Array) -> Array:
         if host.nbytes > self._room:
             return host
+        try:
+            held = self.upload(host)
+        except DeviceMemoryError:  # others are on this device too
+            return host
         self._room -= host.nbytes
-        held = self.upload(host)
         self.device.synchronize()  # the other lanes have streams of their own
         return held
 

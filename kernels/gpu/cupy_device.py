@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.kernels.gpu.device import Argument, Array
-from sottovoce.kernels.gpu.sources import OPTIONS, kernels_in, source, units
+from sottovoce.kernels.gpu.sources import OPTIONS, source, units
 from sottovoce.kernels.gpu.tensor.cublas import int8_gemm
 
 STATIC_SHARED_BYTES = 48 << 10
@@ -28,11 +28,15 @@ def count_devices() -> int:
     return int(cupy.cuda.runtime.getDeviceCount())
 
 
+def _module(text: Callable[[str], str], unit: str) -> Any:
+    """Of a unit, for the current device: CuPy compiles it once for a process, and keeps the binary on disk."""
+    return cupy.RawModule(code=text(unit), options=OPTIONS)
+
+
 @cache  # the kernels of all devices
 def _function(number: int, text: Callable[[str], str], unit: str, kernel: str) -> Any:
-    """Compiled once for a device and process; CuPy keeps the binary on disk, and a unit's module for its kernels."""
     with cupy.cuda.Device(number):
-        return cupy.RawModule(code=text(unit), options=OPTIONS).get_function(kernel)
+        return _module(text, unit).get_function(kernel)
 
 
 class CupyDownload:
@@ -82,9 +86,9 @@ class CupyDevice:
 
     def prepare(self) -> None:
         """Compile every unit; takes seconds the first time on a machine, CuPy keeps the binaries."""
-        for unit in units():
-            for kernel in kernels_in(unit):
-                _function(self._number, self._text, unit, kernel)
+        with self._device:
+            for unit in units():
+                _module(self._text, unit).compile()
 
     def launch(
         self,
@@ -118,9 +122,9 @@ class CupyDevice:
         """Through pinned memory: a copy from pageable memory would wait for the stream."""
         if host.nbytes != out.nbytes or not out.flags.c_contiguous:
             raise ValueError(f"upload: expected {out.nbytes} contiguous bytes, got {host.nbytes}")
+        pinned = self._staged.pop(id(host), None)
         if host.nbytes == 0:
             return
-        pinned = self._staged.pop(id(host), None)
         if pinned is None:
             pinned = _pinned(host.shape, host.dtype)
             pinned[...] = host
@@ -139,7 +143,7 @@ class CupyDevice:
             host = _pinned(array.shape, array.dtype)
             if host.nbytes:
                 source_array.data.copy_to_host_async(host.ctypes.data, host.nbytes, self.stream)
-            return CupyDownload(host, self._mark())
+            return CupyDownload(host, self._keep_until_copied(host))
 
     def synchronize(self) -> None:
         self.stream.synchronize()
@@ -153,11 +157,12 @@ class CupyDevice:
         with self._device:
             return CupyDevice(self._number, self._mark(), self._text)
 
-    def _keep_until_copied(self, pinned: NDArray[Any]) -> None:
-        """CuPy's pinned pool takes memory back as soon as nobody refers to it, copied or not."""
+    def _keep_until_copied(self, pinned: NDArray[Any]) -> Any:
+        """The event behind its copy. CuPy's pool takes memory back when nobody refers to it any more, copied or not."""
         while self._copying and self._copying[0][0].done:
             self._copying.popleft()
         self._copying.append((self._mark(), pinned))
+        return self._copying[-1][0]
 
     def _mark(self) -> Any:
         """An event at this point of the stream; the current device must be this one."""
@@ -165,12 +170,16 @@ class CupyDevice:
 
 
 def _pinned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Page-locked host memory, which copies run to and from without waiting. MemoryError if the system gives none."""
+    """Page-locked host memory, which copies run to and from without waiting. MemoryError if the system gives none.
+
+    CuPy's pool reuses a block for its own size only, so sizes are powers of two: batches of many sizes share blocks.
+    """
     count = math.prod(shape)
+    room = 1 << max(count * dtype.itemsize - 1, 511).bit_length()
     try:
-        memory = cupy.cuda.alloc_pinned_memory(max(count * dtype.itemsize, 1))
+        memory = cupy.cuda.alloc_pinned_memory(room)
     except cupy.cuda.runtime.CUDARuntimeError as error:
         if error.status != ERROR_MEMORY_ALLOCATION:
             raise
-        raise MemoryError(f"{count * dtype.itemsize:,} bytes of pinned host memory: {error}") from None
+        raise MemoryError(f"{room:,} bytes of pinned host memory: {error}") from None
     return np.frombuffer(memory, dtype, count).reshape(shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,8 +22,3 @@ def source(unit: str) -> str:
     family = f"{unit.split('_')[0]}.cuh"
     names = ("prelude.cuh", *([family] if (FOLDER / family).exists() else []), f"{unit}.cu")
     return "".join(f'#line 1 "{name}"\n{(FOLDER / name).read_text()}\n' for name in names)
-
-
-def kernels_in(unit: str) -> tuple[str, ...]:
-    """The names of the kernels that a unit defines."""
-    return tuple(re.findall(r"^KERNEL(?:\s+__launch_bounds__\([^)]*\))?\s+(\w+)\(", source(unit), re.MULTILINE))

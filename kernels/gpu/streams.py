@@ -5,7 +5,7 @@ A key is best given as a host array, as the engine does: it then goes with the l
 What AES by look-up means on a GPU: a kernel's tables lie in shared memory, a copy for every lane in a bank of its own,
 so that no look-up takes longer than another and no cache keeps a trace of it. The round keys of the stream's key lie
 there too, and nobody clears shared memory when a kernel ends. Whoever shares a GPU with strangers should take ChaCha20,
-which has neither tables nor a key schedule; the engine takes it whenever a GPU is among the parties.
+which has neither tables nor a key schedule; a party on a GPU offers nothing else to the others.
 """
 
 from __future__ import annotations

@@ -199,6 +199,19 @@ def test_two_parties_with_preprocessing_are_profiled_alike(small: Compiled, tmp_
         assert layer.rounds == declared[name].rounds
 
 
+def test_the_parties_devices_are_told_apart(traces: list[PartyTrace]) -> None:
+    devices = ("cpu", "cuda:1", "cuda:0")
+    mixed = [
+        PartyTrace(msgspec.structs.replace(trace.header, device=device), trace.requests)
+        for trace, device in zip(traces, devices, strict=True)
+    ]
+    found = analyse(mixed[::-1])
+    assert (found.profile.device, analyse(traces).profile.device) == ("cpu,cuda:1,cuda:0", "cpu")
+    timeline = json.loads(chrome_trace(found.header, found.requests))["traceEvents"]
+    names = [event["args"]["name"] for event in timeline if event["name"] == "process_name"]
+    assert names == [f"P{rank} (rep3, {device})" for rank, device in enumerate(devices)]
+
+
 def test_device_time_is_shown_where_there_is_some(traces: list[PartyTrace]) -> None:
     def on_device(event: Event) -> Event:
         return msgspec.structs.replace(event, device_ns=2_000_000) if event.name == "conv1d" else event

@@ -27,8 +27,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     order: list[bool] = []
 
     class Threads:
-        def __init__(self, protocol: str, party_options: Sequence[Sequence[str]] = ()) -> None:
-            assert protocol == "rep3"
+        def __init__(self, protocol: str, party_options: Sequence[Sequence[str]], device: str) -> None:
+            assert (protocol, device) == ("rep3", "cpu,cpu,cpu")
             self.options = list(party_options)
 
         @contextmanager
@@ -62,7 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def test_overhead_is_measured_in_turns(asked: list[bool]) -> None:
     said: list[str] = []
-    settings = Settings(batch=2, repeat=4, nvtx=True)
+    settings = Settings(batch=2, repeat=4, device="cpu,cpu,cpu", nvtx=True)
     profile = profile_model(small_graph(), settings, say=lambda what, detail="": said.append(what)).profile
     assert (profile.requests_measured, profile.batch) == (4, 2)  # the warm-ups are not among them
     assert len(asked) == 2 * (WARM_UPS + 4) and sum(asked) == WARM_UPS + 4

@@ -55,6 +55,8 @@ def test_mistakes_are_named(files: list[Path], command: RunCommand, tmp_path: Pa
         (("--read", tmp_path / "none"), "No such file"),
         (("--read", *files, "--random-weights", 3), "--read: expected no option"),
         (("--read", *files, "--batch", 7), "expected one of 2, got 7"),
+        (("--read", *files, "--device", "cpu"), "--read: expected no option"),
+        (("--device", "cpu,cpu"), "one for all parties or 3 with commas between, got 'cpu,cpu'"),
         (("--protocol", "plain"), "expected one with parties"),
         (("--read", *files, "--trace", tmp_path / "nowhere" / "t.json"), "expected a folder that exists"),
     ):

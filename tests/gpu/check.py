@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from sottovoce.bench.gpu.twin import MismatchError, stream_positions
 from sottovoce.kernels.catalog import CATALOG
-from tests.gpu.compare import MismatchError, gate, samples, stream_positions
+from tests.gpu.compare import gate, samples
 from tests.gpu.sanitizer import sanitize
 from tests.gpu.shim.host import MODES, KernelError
 

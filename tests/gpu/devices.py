@@ -21,8 +21,8 @@ class Unaligned(HostDevice):
         return array
 
 
-class Awkward(Unaligned):
-    """And one block in x, so that each thread comes back for more."""
+class Narrow(HostDevice):
+    """Starts one block in x, so that each thread comes back for more."""
 
     def launch(
         self,
@@ -34,3 +34,7 @@ class Awkward(Unaligned):
         shared_bytes: int = 0,
     ) -> None:
         super().launch(unit, kernel, (1, *grid[1:]), block, arguments, shared_bytes)
+
+
+class Awkward(Narrow, Unaligned):
+    """Both."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sottovoce.kernels.catalog import Kernel
+from sottovoce.bench.gpu.twin import stream_positions
+from sottovoce.kernels.catalog import Arguments, Kernel
 from sottovoce.kernels.gpu.device import Keystream
 from sottovoce.kernels.gpu.sources import source
-from tests.gpu.compare import Arguments, stream_positions
 from tests.gpu.shim.arrays import DeviceArray
 from tests.gpu.shim.build import entries
 from tests.gpu.shim.host import HostDevice

@@ -16,7 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sottovoce.kernels.catalog import CATALOG
+from tests.gpu.compare import gate
 from tests.gpu.shim.build import sanitizer_library
+from tests.gpu.shim.host import KernelError, Launch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS = "detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1"
@@ -42,6 +45,13 @@ def sanitize(
     return verdicts
 
 
+def assert_clean(kernels: Sequence[str], module: str = "tests.gpu.sanitizer") -> None:
+    """For tests: nothing is wrong with any of them, and each launched something."""
+    verdicts = sanitize(kernels, module)
+    assert [(verdict.kernel, verdict.problem) for verdict in verdicts] == [(kernel, "") for kernel in kernels]
+    assert all(verdict.launches for verdict in verdicts)
+
+
 def _run(kernels: Sequence[str], module: str, most_seconds: int) -> list[Verdict]:
     """Verdicts on the first kernels, up to one that was stopped."""
     environment = {
@@ -57,28 +67,24 @@ def _run(kernels: Sequence[str], module: str, most_seconds: int) -> list[Verdict
     )
     verdicts = [Verdict(**json.loads(line)) for line in result.stdout.splitlines() if line.startswith("{")]
     if len(verdicts) < len(kernels):
-        found = re.search(r"(runtime error|ERROR: AddressSanitizer).*", result.stderr, re.DOTALL)
+        found = re.search(r"[^\n]*(runtime error:|ERROR: AddressSanitizer).*", result.stderr, re.DOTALL)
         tail = found[0][:3000] if found else result.stderr[-3000:]
         verdicts.append(Verdict(kernels[len(verdicts)], f"stopped with {result.returncode}:\n{tail}"))
     return verdicts
 
 
-def report(kernels: Sequence[str], check: Callable[[str], Verdict]) -> None:
-    """What the process does: one JSON line after each kernel."""
+def report(kernels: Sequence[str], check: Callable[[str], Sequence[Launch]]) -> None:
+    """What the process does: a JSON line after each kernel. check: returns what was launched, or raises."""
     for kernel in kernels:
-        print(json.dumps(asdict(check(kernel))), flush=True)
+        try:
+            verdict = Verdict(kernel, "", len(check(kernel)))
+        except (AssertionError, KernelError, ValueError, TypeError) as error:
+            verdict = Verdict(kernel, f"{type(error).__name__}: {error}")
+        print(json.dumps(asdict(verdict)), flush=True)
 
 
-def _check(kernel: str) -> Verdict:
-    from sottovoce.kernels.catalog import CATALOG
-    from tests.gpu.compare import gate
-    from tests.gpu.shim.host import KernelError
-
-    try:
-        launches = gate(CATALOG[kernel], "asan")
-    except (AssertionError, KernelError, ValueError, TypeError) as error:
-        return Verdict(kernel, f"{type(error).__name__}: {error}")
-    return Verdict(kernel, "", len(launches))
+def _check(kernel: str) -> Sequence[Launch]:
+    return gate(CATALOG[kernel], "asan")
 
 
 if __name__ == "__main__":

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import random
 import secrets
+import sys
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sottovoce.engine.backend import gpu
 from sottovoce.engine.backend.base import Backend
 from sottovoce.engine.backend.cpu import CpuBackend
 from sottovoce.engine.backend.devices import make_backend, make_backends
 from sottovoce.engine.backend.gpu import GpuBackend
-from sottovoce.engine.errors import ConfigError, DeviceMemoryError
+from sottovoce.engine.errors import ConfigError, DeviceMemoryError, PeerClosedError
 from sottovoce.engine.local import LocalCluster
 from sottovoce.engine.protocols.table import PROTOCOLS, find
 from sottovoce.engine.session import run_plain
@@ -123,18 +127,36 @@ def test_a_recording_with_one_cpu_and_two_gpus(device: HostDevice, seeded: Calla
 
 
 @pytest.mark.parametrize("protocol", ["rep3", "beaver2"])
-def test_what_does_not_fit_is_streamed(protocol: str, tiny: Compiled) -> None:
+def test_what_does_not_fit_is_streamed(protocol: str, tiny: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for one clip at a time, and none for weights: chunks, and weights from the host at every use."""
     x, parties = inputs(tiny, 5), find(protocol).parties
     small = HostDevice(capacity_bytes=16 << 20)
     backends = devices_of(parties, range(parties), small)
     for backend in backends:
         backend.chunk_elements = 2 * tiny.program.width
-        backend._room = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(gpu, "WEIGHTS_PART", 1 << 60)
+    use, on_host = GpuBackend.use, []
+
+    def seen(backend: GpuBackend, held: Any) -> Any:
+        on_host.append(isinstance(held, np.ndarray))
+        return use(backend, held)
+
+    monkeypatch.setattr(GpuBackend, "use", seen)
     labels, logs, _ = run(tiny, protocol, x, backends, lanes=2)
     np.testing.assert_array_equal(labels, run_plain(tiny.program, tiny.weights, x, "label"))
     whole = run(tiny, protocol, x, devices_of(parties, [], small))[1]
     assert len(logs[0]) > 2 * len(whole[0]), "expected three chunks"
+    assert on_host and all(on_host), "expected all weights to stay on the host"
+
+
+def test_weights_stay_on_the_host_of_a_device_that_others_have_filled() -> None:
+    device = HostDevice(capacity_bytes=1 << 20)
+    backend, weights = GpuBackend(device), np.arange(1 << 13, dtype=np.uint64)
+    others = device.empty((device.memory()[0] - weights.nbytes + 8,), np.uint8)
+    assert backend.hold(weights) is weights
+    del others
+    held = backend.hold(weights)
+    assert backend.use(held) is held and not isinstance(held, np.ndarray)
 
 
 def test_out_of_memory_is_an_error_with_numbers(tiny: Compiled) -> None:
@@ -154,6 +176,31 @@ def test_a_device_that_is_not_there_is_said_so() -> None:
     with pytest.raises(ConfigError, match="expected one device, or 3 with commas"):
         make_backends("cpu,cpu", 3)
     assert [backend.name for backend in make_backends("cpu, cpu,cpu", 3)] == ["cpu"] * 3
+
+
+def test_a_cupy_that_cannot_be_loaded_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library of CUDA that is missing shows when CuPy is imported."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "sottovoce.kernels.gpu.cupy_device", None)
+    assert make_backend("auto").name == "cpu"
+    with pytest.raises(ConfigError, match=r"device cuda: CUDA cannot be used: .*cupy_device"):
+        make_backend("cuda")
+
+
+def test_a_gpu_that_others_have_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is full, or another process's alone, is seen but lets nobody in."""
+
+    def refuse(number: int) -> None:
+        raise RuntimeError("cudaErrorDevicesUnavailable")
+
+    cupy_device = SimpleNamespace(count_devices=lambda: 1, CupyDevice=refuse)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "sottovoce.kernels.gpu.cupy_device", cupy_device)  # type: ignore[arg-type]
+    for name in ("cuda", "cuda:0", "auto"):
+        with pytest.raises(ConfigError, match="device cuda:0: it cannot be used: cudaErrorDevicesUnavailable"):
+            make_backend(name)
+    with pytest.raises(ConfigError, match="expected a number below 1"):
+        make_backend("cuda:1")
 
 
 def test_frames_leave_in_order_and_as_they_were_sent(device: HostDevice) -> None:
@@ -178,3 +225,46 @@ def test_frames_leave_in_order_and_as_they_were_sent(device: HostDevice) -> None
     staged.send(1, 4, [x])
     staged.close()
     right.recv(0, 4, [second])
+
+
+def test_closing_closes_the_lane_also_where_the_peer_has_gone(device: HostDevice) -> None:
+    """What waits cannot leave then: that is no reason to leave the lane open, with others waiting."""
+    left, gone, third = memory_mesh(3, deadline_s=5.0)
+    staged = Staged(left, device)
+    gone.close("went away")
+    staged.send(1, 1, [device.upload(np.arange(4, dtype=np.uint64))])
+    staged.close()
+    with pytest.raises(PeerClosedError):
+        third.recv(0, 1, [np.empty(4, np.uint64)])
+
+
+def test_nothing_leaves_after_a_failure(device: HostDevice) -> None:
+    left, right = memory_mesh(2, deadline_s=5.0)
+    staged = Staged(left, device)
+    staged.send(1, 1, [device.upload(np.arange(4, dtype=np.uint64))])
+    staged.close("a kernel failed")
+    with pytest.raises(PeerClosedError, match="a kernel failed"):
+        right.recv(0, 1, [np.empty(4, np.uint64)])
+
+
+def test_a_frame_goes_into_parts_of_arrays_on_either_side(device: HostDevice) -> None:
+    """A slice, an empty array of the device, and one of the host: the rest of the slice's array is left alone."""
+    left, right = memory_mesh(2, deadline_s=5.0)
+    staged = Staged(left, device)
+    whole, empty, host = device.upload(np.zeros((4, 3), np.uint64)), device.empty((0, 3), np.uint64), np.empty(2, "<u4")
+    right.send(0, 1, [np.arange(1, 7, dtype=np.uint64), np.array([8, 9], np.uint32)])
+    staged.recv(1, 1, [whole[1:3], empty, host])
+    np.testing.assert_array_equal(whole.get(), [[0, 0, 0], [1, 2, 3], [4, 5, 6], [0, 0, 0]])
+    np.testing.assert_array_equal(host, [8, 9])
+
+
+def test_cupy_keeps_no_memory_of_an_empty_message(monkeypatch: pytest.MonkeyPatch, device: HostDevice) -> None:
+    """Every comparison ends with one: a party that serves for long would hold ever more pinned memory."""
+    pytest.importorskip("cupy")
+    from sottovoce.kernels.gpu import cupy_device
+
+    monkeypatch.setattr(cupy_device, "_pinned", np.empty)
+    cuda = cupy_device.CupyDevice.__new__(cupy_device.CupyDevice)
+    cuda._staged = {}
+    cuda.upload_into(cuda.staging((0, 3), np.uint64), device.empty((0, 3), np.uint64))
+    assert not cuda._staged

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sottovoce.kernels.catalog import CATALOG
+from sottovoce.bench.gpu.twin import run_both
+from sottovoce.kernels.catalog import CATALOG, Arguments
 from sottovoce.kernels.cpu.beaver_bits import leaf_product_rows, merge_mask_rows, merge_monomials
 from sottovoce.kernels.gpu import beaver_bits
-from tests.gpu.compare import run_both
 from tests.gpu.devices import Awkward
 from tests.gpu.require import needs_compiler
 from tests.gpu.shim.host import HostDevice
@@ -19,7 +19,6 @@ pytestmark = needs_compiler
 
 ONE = np.uint64(1)
 ALL_ONES = np.uint64(2**64 - 1)
-Arguments = tuple[Any, ...]
 
 
 @pytest.fixture(params=[HostDevice, Awkward], ids=["as the engine", "awkward"])

@@ -13,11 +13,12 @@ import pytest
 from sottovoce.bench.gpu import compare
 from sottovoce.bench.gpu.budget import Budget
 from sottovoce.bench.gpu.check import answers, command, load_references
-from sottovoce.bench.gpu.compare import ROWS, Effort, check_row, larger, stream_words
+from sottovoce.bench.gpu.compare import ROWS, Effort, check_row, larger
 from sottovoce.bench.gpu.correctness import check_all
 from sottovoce.bench.gpu.sanitizers import FOUND, find_tool, sanitize
+from sottovoce.bench.gpu.twin import KEY, stream_words
 from sottovoce.kernels.catalog import CATALOG
-from sottovoce.kernels.gpu.device import Keystream
+from sottovoce.kernels.gpu.device import STREAM_WORDS, Keystream
 from tests.gpu.require import needs_compiler
 from tests.gpu.shim.host import HostDevice
 
@@ -70,9 +71,9 @@ def test_larger_arguments_have_random_sizes_within_their_limit() -> None:
 
 def test_keystreams_are_those_of_the_engine_up_to_the_last_word() -> None:
     out = np.zeros(40, np.uint64)
-    CATALOG["chacha20_fill"].cpu(np.frombuffer(np.array(compare.KEY, "<u8").tobytes(), "<u4").copy(), 9, 0, out)
-    np.testing.assert_array_equal(stream_words(Keystream(compare.KEY, 9, 5, (5, 7))).ravel(), out[5:])
-    assert stream_words(Keystream(compare.KEY, 9, compare.STREAM_WORDS - 3, (3,))).shape == (3,)
+    CATALOG["chacha20_fill"].cpu(np.frombuffer(np.array(KEY, "<u8").tobytes(), "<u4").copy(), 9, 0, out)
+    np.testing.assert_array_equal(stream_words(Keystream(KEY, 9, 5, (5, 7))).ravel(), out[5:])
+    assert stream_words(Keystream(KEY, 9, STREAM_WORDS - 3, (3,))).shape == (3,)
 
 
 @needs_compiler

@@ -8,7 +8,7 @@ import pytest
 from sottovoce.bench.gpu import micro, timings
 from sottovoce.bench.gpu.budget import Budget
 from sottovoce.bench.gpu.ceilings import CHACHA20, COPY, INT8, MULTIPLY_ADD, Ceilings
-from sottovoce.bench.gpu.compare import stream_words
+from sottovoce.bench.gpu.twin import stream_words
 from sottovoce.kernels.gpu.device import Keystream
 from tests.gpu.budget import usage
 from tests.gpu.false_meter import SMALL, Clock, FalseMeter

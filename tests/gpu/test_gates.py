@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sottovoce.kernels.catalog import CATALOG, Kernel
+from sottovoce.bench.gpu.twin import stream_positions
+from sottovoce.kernels.catalog import CATALOG, Arguments, Kernel
 from sottovoce.kernels.gpu.device import Keystream
 from sottovoce.kernels.gpu.sources import ARCHITECTURES, source, units
 from tests.gpu.budget import MORE_REGISTERS, STACK_BYTES, usage
-from tests.gpu.compare import Arguments, gate, samples, stream_positions
+from tests.gpu.compare import gate, samples
 from tests.gpu.recorder import Recorder, call, record
 from tests.gpu.require import needs_compiler, needs_nvrtc
-from tests.gpu.sanitizer import MOST_SECONDS, sanitize
+from tests.gpu.sanitizer import MOST_SECONDS, assert_clean
 from tests.gpu.shim.arrays import DeviceArray
 from tests.gpu.shim.build import entries
 from tests.gpu.shim.host import Launch, Mode
@@ -80,9 +81,7 @@ def test_equals_the_cpu_kernel(row: Kernel, mode: Mode) -> None:
 def test_no_access_outside_of_an_array(share: int) -> None:
     names = sorted(CATALOG, key=lambda name: str(CATALOG[name].gpu and CATALOG[name].gpu.__module__))
     mine = names[share * len(names) // SHARES_OF_THE_SANITIZER : (share + 1) * len(names) // SHARES_OF_THE_SANITIZER]
-    verdicts = sanitize(mine)
-    assert [(verdict.kernel, verdict.problem) for verdict in verdicts] == [(name, "") for name in mine]
-    assert all(verdict.launches for verdict in verdicts)
+    assert_clean(mine)
 
 
 # ---- gate 3 -------------------------------------------------------------------------------------------------------

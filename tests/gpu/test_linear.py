@@ -8,28 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sottovoce.bench.gpu.twin import run_both
 from sottovoce.kernels.catalog import CATALOG
 from sottovoce.kernels.gpu import linear_triples
 from sottovoce.kernels.gpu.linear import MAX_INDEX, STAGE, Convolution
 from sottovoce.kernels.products import ProductLayer
-from tests.gpu.compare import compare, run_both
-from tests.gpu.devices import Awkward
+from tests.gpu.compare import compare
+from tests.gpu.devices import Awkward, Unaligned
 from tests.gpu.linear_cases import CONV1D, MATMUL, NAMES, PRODUCTS, ROWS
 from tests.gpu.require import needs_compiler
-from tests.gpu.sanitizer import sanitize
-from tests.gpu.shim.arrays import DeviceArray
+from tests.gpu.sanitizer import assert_clean
 from tests.gpu.shim.host import HostDevice
 
 pytestmark = needs_compiler
-
-
-class Unaligned(HostDevice):
-    """Arrays begin an element behind 16 bytes, as slices do."""
-
-    def upload(self, host: np.ndarray[Any, Any]) -> DeviceArray:
-        array = self.empty((host.size + 1,), host.dtype)[1:].reshape(host.shape)
-        self.upload_into(np.ascontiguousarray(host), array)
-        return array
 
 
 DEVICES = {"one block": (HostDevice, 1), "many blocks": (HostDevice, 200), "unaligned": (Unaligned, 2)}
@@ -107,9 +98,7 @@ def test_a_triple_takes_the_place_of_the_other_share(rng: np.random.Generator, m
 
 def test_no_access_is_misaligned_or_beside_an_array() -> None:
     """Two words at once only where each address allows it; nothing is gathered for channels that do not exist."""
-    verdicts = sanitize(NAMES, "tests.gpu.linear_cases")
-    assert [(verdict.kernel, verdict.problem) for verdict in verdicts] == [(name, "") for name in NAMES]
-    assert all(verdict.launches for verdict in verdicts)
+    assert_clean(NAMES, "tests.gpu.linear_cases")
 
 
 def test_window_sums_of_more_rows_than_blocks() -> None:

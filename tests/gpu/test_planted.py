@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from sottovoce.bench.gpu.twin import MismatchError
 from tests.gpu.budget import CompileError, usage
-from tests.gpu.compare import MismatchError
 from tests.gpu.planted import BUGS, DYNAMIC_INDEX, Bug
 from tests.gpu.require import needs_compiler, needs_nvrtc
 from tests.gpu.sanitizer import MOST_SECONDS, sanitize
@@ -36,6 +36,13 @@ def test_execution_finds(bug: Bug, mode: Mode) -> None:
 def test_the_sanitizers_find(name: str) -> None:
     (verdict,) = sanitize([name], "tests.gpu.planted")
     assert BUGS[name].found_by["asan"] in verdict.problem
+
+
+@needs_compiler
+def test_a_process_that_ends_without_the_sanitizers_says_why() -> None:
+    verdicts = sanitize(["add", "sub"], "tests.gpu.no_such_module")
+    assert [verdict.kernel for verdict in verdicts] == ["add", "sub"] and not any(v.launches for v in verdicts)
+    assert all("stopped with 1:" in v.problem and "No module named tests.gpu.no_such" in v.problem for v in verdicts)
 
 
 @needs_nvrtc

@@ -3,17 +3,17 @@ outputs over inputs, slices of arrays, and what the launchers refuse."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sottovoce.kernels.catalog import CATALOG
+from sottovoce.bench.gpu.twin import run_both, stream_words
+from sottovoce.kernels.catalog import CATALOG, Arguments
 from sottovoce.kernels.cpu.bits import RADIX, leaf_rows
 from sottovoce.kernels.gpu import bits, ring, shares
 from sottovoce.kernels.gpu.device import Keystream
-from tests.gpu.compare import run_both, stream_words
+from tests.gpu.devices import Narrow
 from tests.gpu.require import needs_compiler
 from tests.gpu.shim.arrays import DeviceArray
 from tests.gpu.shim.host import HostDevice
@@ -22,22 +22,6 @@ pytestmark = needs_compiler
 
 ALL_ONES = np.uint64(2**64 - 1)
 KEY = (2**64 - 1, 3, 2**63, 5)
-Arguments = tuple[Any, ...]
-
-
-class Narrow(HostDevice):
-    """Starts one block in x, whatever the launcher wants: each thread has to come back for more."""
-
-    def launch(
-        self,
-        unit: str,
-        kernel: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        arguments: Sequence[Any],
-        shared_bytes: int = 0,
-    ) -> None:
-        super().launch(unit, kernel, (1, *grid[1:]), block, arguments, shared_bytes)
 
 
 @pytest.fixture(params=["all blocks", "one block, backwards"])

@@ -8,17 +8,19 @@ from math import gcd, prod
 import numpy as np
 import pytest
 
+from sottovoce.bench.gpu.twin import MismatchError
 from sottovoce.kernels.cpu.gemm import matmul as cpu_matmul
 from sottovoce.kernels.gpu.device import Array
 from sottovoce.kernels.gpu.sources import source
 from sottovoce.kernels.gpu.tensor import blocked, crt_s8, cublas_s8, mma_u8
 from sottovoce.kernels.gpu.tensor.choose import VARIANTS
 from sottovoce.kernels.gpu.tensor.tables import Variant
-from tests.gpu.compare import MismatchError, compare
+from tests.gpu.compare import compare
+from tests.gpu.devices import Unaligned
 from tests.gpu.require import needs_compiler
-from tests.gpu.sanitizer import sanitize
+from tests.gpu.sanitizer import assert_clean
 from tests.gpu.shim.host import HostDevice, KernelError
-from tests.gpu.tensor_cases import ROWS, WORST_BYTES, WORST_DIGITS, Unaligned, larger, run
+from tests.gpu.tensor_cases import ROWS, WORST_BYTES, WORST_DIGITS, larger, run
 
 pytestmark = needs_compiler
 TENSOR: tuple[Variant, ...] = ("mma_u8", "cublas_s8", "crt_s8")
@@ -54,9 +56,7 @@ def test_schedules_alignments_and_slices(name: str, device: HostDevice) -> None:
 
 
 def test_no_access_outside_of_an_array() -> None:
-    assert [(verdict.kernel, verdict.problem) for verdict in sanitize(NAMES, "tests.gpu.tensor_cases")] == [
-        (name, "") for name in NAMES
-    ]
+    assert_clean(NAMES, "tests.gpu.tensor_cases")
 
 
 @pytest.mark.parametrize("scheme", ["cublas_s8", "crt_s8"])
@@ -102,10 +102,10 @@ def test_longer_sums_in_an_accumulator_would_be_wrong(monkeypatch: pytest.Monkey
     monkeypatch.setattr(mma_u8, "MOST_DEPTH", 16544)
     got, expected = product("mma_u8", WORST_BYTES, 16544)
     assert got != expected
-    monkeypatch.setattr(cublas_s8._Limbs, "depth", cublas_s8.DEPTH + 16)
+    monkeypatch.setattr(cublas_s8.Limbs, "depth", cublas_s8.DEPTH + 16)
     with pytest.raises(KernelError, match="do not fit s32"):
         product("cublas_s8", WORST_DIGITS, cublas_s8.DEPTH + 16)
-    monkeypatch.setattr(crt_s8._Residues, "depth", crt_s8.DEPTH + 16)
+    monkeypatch.setattr(crt_s8.Residues, "depth", crt_s8.DEPTH + 16)
     got, expected = product("crt_s8", WORST_DIGITS, crt_s8.DEPTH + 16)
     assert got != expected
 

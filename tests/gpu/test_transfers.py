@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from sottovoce.kernels.catalog import CATALOG
-from tests.gpu.compare import run_both
+from sottovoce.bench.gpu.twin import run_both
+from sottovoce.kernels.catalog import CATALOG, Arguments
 from tests.gpu.devices import Awkward
 from tests.gpu.require import needs_compiler
 from tests.gpu.shim.host import HostDevice
@@ -16,7 +14,6 @@ from tests.gpu.shim.host import HostDevice
 pytestmark = needs_compiler
 
 OPERATION = np.uint64(2**64 - 2)
-Arguments = tuple[Any, ...]
 
 
 @pytest.fixture(params=[HostDevice, Awkward], ids=["as the engine", "awkward"])

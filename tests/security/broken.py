@@ -97,6 +97,15 @@ def _bare_pairs(planes: U64, leaves: U64, one: int, masks: U64, out: U64) -> Non
     out[0] ^= masks[0]
 
 
+def _bare_top_pair(planes: U64, leaves: U64, one: int, masks: U64, out: U64) -> None:
+    blocks = (len(out) + 1) // 2
+    out[blocks - 1] ^= masks[blocks - 1]
+
+
+def _bare_selected(x: U64, mine: U64, theirs: U64, kept: U64, total: U64) -> None:
+    kept += mine
+
+
 def _bare_selection(b0: U64, b1: U64, x0: U64, x1: U64, v_mask: U64, k_mask: U64, v: U64, k: U64) -> None:
     k += k_mask
 
@@ -124,6 +133,8 @@ BROKEN: dict[str, tuple[str, type[Rep3]]] = {
     "a sign bit without a mask": ("msb 32", _with_kernel("monomials", _bare_leaf)),
     "one mask for two monomials": ("msb 32", _with_kernel("monomials", _leaf_masks_twice)),
     "a generate bit without a mask": ("msb 32", _with_kernel("contract_leaves", _bare_pairs)),
+    "the top generate bit without a mask": ("msb 32", _with_kernel("contract_leaves", _bare_top_pair)),
+    "a selected word without a mask": ("bit_inject", _with_kernel("remask_pair", _bare_selected)),
     "a selecting bit without a mask": ("bit_inject", _with_kernel("select_share", _bare_selection)),
     "one mask for a selection's two words": ("bit_inject", _with_kernel("select_share", _one_mask_for_both)),
 }
@@ -135,6 +146,7 @@ SUBTLE = {
     "a truncated half without a mask",
     "the low words without a mask",
     "one mask for two monomials",
+    "the top generate bit without a mask",
 }
 """Each of these words is uniform on its own; it leaks jointly with what its receiver knows. Only coupling notices."""
 

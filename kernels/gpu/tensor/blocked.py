@@ -34,7 +34,7 @@ class Scheme(Protocol):
         """target (+)= left @ right^T."""
 
 
-def matmul(device: Device, scheme: Scheme, x: Array, w: Array, out: Array, accumulate: bool) -> None:
+def matmul(scheme: Scheme, device: Device, x: Array, w: Array, out: Array, accumulate: bool) -> None:
     """out (+)= x @ w. Shapes and errors as kernels.cpu.gemm.matmul; exact for every inner dimension."""
     shape = matmul_shape(scheme.name, x, w, out)
     if out.size == 0:
@@ -51,8 +51,8 @@ def matmul(device: Device, scheme: Scheme, x: Array, w: Array, out: Array, accum
 
 
 def conv1d(
-    device: Device,
     scheme: Scheme,
+    device: Device,
     x: Array,
     w: Array,
     out: Array,

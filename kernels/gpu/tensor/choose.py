@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import log2
 from types import MappingProxyType
 
 from sottovoce.kernels.gpu import linear
 from sottovoce.kernels.gpu.device import Array, Device
-from sottovoce.kernels.gpu.tensor import crt_s8, cublas_s8, mma_u8
+from sottovoce.kernels.gpu.tensor import blocked, crt_s8, cublas_s8, mma_u8
 from sottovoce.kernels.gpu.tensor.tables import Case, Kind, Table, Variant, table_for
 
 
@@ -25,13 +25,18 @@ class Launchers:
     matmul: Callable[..., None]
     conv1d: Callable[..., None]
 
+    @classmethod
+    def of(cls, scheme: blocked.Scheme) -> Launchers:
+        """Those that compute in blocks."""
+        return cls(partial(blocked.matmul, scheme), partial(blocked.conv1d, scheme))
+
 
 VARIANTS: Mapping[Variant, Launchers] = MappingProxyType(
     {
         "imad": Launchers(linear.matmul, linear.conv1d),
         "mma_u8": Launchers(mma_u8.matmul, mma_u8.conv1d),
-        "cublas_s8": Launchers(cublas_s8.matmul, cublas_s8.conv1d),
-        "crt_s8": Launchers(crt_s8.matmul, crt_s8.conv1d),
+        "cublas_s8": Launchers.of(cublas_s8.Limbs()),
+        "crt_s8": Launchers.of(crt_s8.Residues()),
     }
 )
 

@@ -24,7 +24,6 @@ from math import prod
 import numpy as np
 
 from sottovoce.kernels.gpu.device import Array, Device
-from sottovoce.kernels.gpu.tensor import blocked
 from sottovoce.kernels.gpu.tensor.planes import BLOCK, LIMBS, PIECE, Operand, Target
 from sottovoce.kernels.gpu.tensor.shapes import MOST_GRID_YZ
 
@@ -37,7 +36,7 @@ DEPTH = (prod(MODULI) // 2 - (prod(MODULI) >> 46) - 1) // LARGEST**2 // PIECE * 
 """11120: products of words that one sum can hold."""
 
 
-class _Residues:
+class Residues:
     """See `blocked.Scheme`."""
 
     name = "crt_s8"
@@ -65,23 +64,3 @@ class _Residues:
         sums = device.empty((left.shape[0], left.shape[1], right.shape[1]), np.int32)
         device.int8_gemm(right, left, sums)
         target.join(device, UNIT, sums.reshape(len(MODULI), -1, *sums.shape[1:]))
-
-
-def matmul(device: Device, x: Array, w: Array, out: Array, accumulate: bool) -> None:
-    """out (+)= x @ w, as kernels.cpu.gemm.matmul."""
-    blocked.matmul(device, _Residues(), x, w, out, accumulate)
-
-
-def conv1d(
-    device: Device,
-    x: Array,
-    w: Array,
-    out: Array,
-    stride: int,
-    pad_left: int,
-    dilation: int,
-    groups: int,
-    accumulate: bool,
-) -> None:
-    """As kernels.cpu.conv.conv1d."""
-    blocked.conv1d(device, _Residues(), x, w, out, stride, pad_left, dilation, groups, accumulate)

@@ -14,14 +14,13 @@ from __future__ import annotations
 import numpy as np
 
 from sottovoce.kernels.gpu.device import Array, Device
-from sottovoce.kernels.gpu.tensor import blocked
 from sottovoce.kernels.gpu.tensor.planes import LIMBS, PIECE, UNIT, Operand, Target
 
 DEPTH = ((1 << 31) - 1) // (LIMBS << 14) // PIECE * PIECE
 """16368: products of words that one sum can hold."""
 
 
-class _Limbs:
+class Limbs:
     """See `blocked.Scheme`."""
 
     name = "cublas_s8"
@@ -42,23 +41,3 @@ class _Limbs:
             used = (s + 1) * width // LIMBS
             device.int8_gemm(right[:, :, width - used :], left[:, :, :used], sums[s])
         target.join(device, UNIT, sums)
-
-
-def matmul(device: Device, x: Array, w: Array, out: Array, accumulate: bool) -> None:
-    """out (+)= x @ w, as kernels.cpu.gemm.matmul."""
-    blocked.matmul(device, _Limbs(), x, w, out, accumulate)
-
-
-def conv1d(
-    device: Device,
-    x: Array,
-    w: Array,
-    out: Array,
-    stride: int,
-    pad_left: int,
-    dilation: int,
-    groups: int,
-    accumulate: bool,
-) -> None:
-    """As kernels.cpu.conv.conv1d."""
-    blocked.conv1d(device, _Limbs(), x, w, out, stride, pad_left, dilation, groups, accumulate)

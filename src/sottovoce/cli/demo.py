@@ -11,16 +11,12 @@ import argparse
 import contextlib
 import json
 import queue
-import re
 import shutil
 import tempfile
-import textwrap
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce import __version__
 from sottovoce.cli.connect import (
     Subparsers,
     add_device_option,
@@ -28,17 +24,13 @@ from sottovoce.cli.connect import (
     choose_protocol,
     find_protocol,
 )
+from sottovoce.cli.demo_account import Outcome, as_json, introduce, narrate, show
 from sottovoce.cli.exits import CommandError, Exit
 from sottovoce.cli.model import DEFAULT_MODEL, add_model_options, forward_model_options, load_graph
-from sottovoce.cli.next_steps import NUMBERS, next_steps
 from sottovoce.cli.output import (
-    RANDOM,
-    TEXT_WIDTH,
     Narrator,
     errors_as_json,
-    labelled,
     milliseconds,
-    offline_lines,
     per_party,
     printable,
     stderr_console,
@@ -60,7 +52,6 @@ LIMIT_S = 120.0
 """For all processes together. Their own deadlines are shorter; this one is for what nobody foresaw."""
 DEADLINE_S = 60.0
 _POLL_S = 0.05
-_CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
 _PORT_TAKEN = "Address already in use"
 
 
@@ -75,19 +66,6 @@ class DemoError(CommandError):
     def port_taken(self) -> bool:
         """Whether a party could not listen."""
         return any(_PORT_TAKEN in line for line in self.lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a run: Alice's JSON, each process's id, and how long all took from start to label.
-
-    prepared: each party's JSON of `sottovoce prepare`, where the protocol needs it.
-    """
-
-    classified: dict[str, Any]
-    pids: dict[str, int]
-    elapsed_s: float
-    prepared: list[dict[str, Any]] = field(default_factory=list)
 
 
 def add(commands: Subparsers) -> None:
@@ -145,9 +123,9 @@ def run(args: argparse.Namespace) -> int:
         raise
     if args.json:
         seconds = {"warm_up_s": warm_up_s, "processes_s": outcome.elapsed_s}
-        write_json(_as_json(outcome, compiled, seconds))
+        write_json(as_json(outcome, compiled, seconds))
     else:
-        _show(console, outcome)
+        show(console, outcome)
     return Exit.OK
 
 
@@ -192,7 +170,7 @@ def _run_once(
         arguments["Bob"] = ["deploy", *model]
         arguments["Alice"] = ["classify", str(demo_clip_path()), "--json", "--progress", "lines"]
         common = ["--cluster", str(cluster), "--deadline", f"{DEADLINE_S:g}"]
-        _introduce(console, row)
+        introduce(console, row)
         began = time.monotonic()
         with Children(logs) as children:
             for role, command in arguments.items():
@@ -225,7 +203,7 @@ def _follow(console: Console, children: Children, end: float) -> Child:
     alice = children.all[-1]
     while alice.status != 0:
         with contextlib.suppress(queue.Empty):
-            _narrate(console, *children.events.get(timeout=_POLL_S))
+            narrate(console, *children.events.get(timeout=_POLL_S))
         for child in children.all:
             # A party ends only when it is told to.
             if child.status is not None and (child.status != 0 or child.role.startswith("P")):
@@ -250,73 +228,6 @@ def _failure(child: Child, text: str, status: Exit) -> DemoError:
     return DemoError(f"demo: {text}", status, lines)
 
 
-def _introduce(console: Console, row: ProtocolRow) -> None:
-    number = NUMBERS[row.parties].capitalize()
-    console.print(
-        f"{number} processes, mutual TLS 1.3 between them; each has its own key and nobody else's.", style="bold"
-    )
-    console.print("  Alice       has a recording, and alone opens the label")
-    console.print("  Bob         has the weights of the model")
-    names = " ".join(f"P{rank}" for rank in range(row.parties))
-    console.print(f"  {names:11} compute on shares: they get neither the recording nor a weight nor the label\n")
-
-
 def _drain(console: Console, children: Children) -> None:
     while not children.events.empty():
-        _narrate(console, *children.events.get())
-
-
-def _narrate(console: Console, role: str, line: str) -> None:
-    """One line of the account. What Bob reports about a party, the party says itself."""
-    text = _CLOCK.sub("", line).removeprefix(f"{role} ")
-    if role == "Bob" and re.match(r"P\d ", text):
-        return
-    style = {"Alice": "magenta", "Bob": "cyan"}.get(role, "green")
-    from rich.text import Text
-
-    console.print(Text.assemble((f"  {role:<6}", style), printable(text)), soft_wrap=True)
-
-
-def _show(console: Console, outcome: Outcome) -> None:
-    from sottovoce.engine.protocols.table import find
-    from sottovoce.models.speech.demo_clip import DEMO_CLIP_NOTE
-
-    result, cost = outcome.classified, outcome.classified["cost"]
-    row = find(result["protocol"])
-    (clip,) = result["results"]
-    label = clip["predictions"][0]["label"]
-    console.print(f"\nAlice's label: {printable(label)}", style="bold")
-    console.print(textwrap.fill(f"(The clip is {DEMO_CLIP_NOTE}.)", TEXT_WIDTH) + "\n", soft_wrap=True)
-    times = [f"{name} {milliseconds(cost[f'{name}_ms'])}" for name in ("features", "sharing", "online", "opening")]
-    lines = [
-        f"time      {'   '.join(times)}",
-        f"          {NUMBERS[row.parties]} processes, start to label: {outcome.elapsed_s:.1f} s",
-        *offline_lines(cost["offline_ms"], cost["offline_bytes"]),
-        f"sent      {per_party(cost['bytes_sent'])} bytes to other parties",
-        f"          input shares {cost['input_bytes']:,} bytes, answers {cost['output_bytes']:,} bytes",
-        f"rounds    {cost['rounds']}",
-        f"links     {'mutual TLS 1.3' if result['encrypted'] else 'INSECURE'}",
-        labelled("protocol", f"{result['protocol']} ({result['security']})"),
-        f"program   {result['program'][:16]}…",
-        "",
-        *next_steps(row),
-    ]
-    if result["random_weights"]:
-        console.print(RANDOM, style="bold red")
-    for line in lines:
-        console.print(line, soft_wrap=True)
-
-
-def _as_json(outcome: Outcome, compiled: int, seconds: dict[str, float]) -> dict[str, Any]:
-    from sottovoce.models.speech.demo_clip import DEMO_CLIP_NOTE
-
-    return {
-        "version": __version__,
-        "label": outcome.classified["results"][0]["predictions"][0]["label"],
-        "clip": DEMO_CLIP_NOTE,
-        "processes": outcome.pids,
-        "compiled_kernels": compiled,
-        **seconds,
-        "prepared": outcome.prepared,
-        "classify": outcome.classified,
-    }
+        narrate(console, *children.events.get())

@@ -47,6 +47,11 @@ def add(commands: Subparsers) -> None:
     group.add_argument("--repeat", type=positive, default=20, metavar="N", help="traced requests (default 20)")
     group.add_argument("--lanes", type=positive, default=1, metavar="L", help="threads of each party that compute")
     group.add_argument(
+        "--device",
+        metavar="D",
+        help="what the parties compute with: cpu (default), cuda, cuda:N, or one for each party with commas between",
+    )
+    group.add_argument(
         "--network", default="loopback", metavar="NET", help="as in `sottovoce bench`; default: loopback"
     )
     group.add_argument(
@@ -102,6 +107,7 @@ def _measure(args: argparse.Namespace) -> Analysis:
         batch=args.batch or 1,
         repeat=args.repeat,
         lanes=args.lanes,
+        device=args.device or "cpu",
         network=args.network,
         encrypted=not args.insecure_loopback,
         nvtx=args.nvtx,
@@ -115,7 +121,7 @@ def _read(args: argparse.Namespace) -> Analysis:
     from sottovoce.engine.tracing.file import read_trace
 
     given = [name for name in MODEL_OPTIONS if getattr(args, name, None) is not None]
-    if given or args.nvtx or args.insecure_loopback:
+    if given or args.device or args.nvtx or args.insecure_loopback:
         raise ConfigError("--read: expected no option of a measurement beside it but --batch: the files say the rest")
     return analyse([read_trace(path) for path in args.read], batch=args.batch)
 
@@ -125,10 +131,11 @@ def _show(profile: Profile, *, everything: bool) -> None:
     from sottovoce.bench.profiling.table import critical_lines, make_table, overhead_text, request_text
 
     console = stdout_console()
+    on = "" if profile.device == "cpu" else f" on {profile.device}"
     where = "" if profile.network is None else f" over {profile.network.name}"
     links = "TLS" if profile.encrypted else "plain TCP"
     title = (
-        f"{profile.model}, {profile.protocol}, batch {profile.batch}: {profile.parties} processes, "
+        f"{profile.model}, {profile.protocol}, batch {profile.batch}: {profile.parties} processes{on}, "
         f"{count(profile.lanes, 'lane')}, {links}{where}"
     )
     console.print(title, style="bold", soft_wrap=True)

@@ -41,13 +41,11 @@ class InProcess:
         self, compiled: Compiled, protocol: str, *, lanes: int = 1, deadline_s: float = 60.0, device: str = "cpu"
     ) -> None:
         self.program = compiled.program
+        backends = make_backends(device, find(protocol).parties)
+        for backend in backends:
+            backend.prepare()  # no party waits for one that compiles
         self._cluster = LocalCluster(
-            compiled.program,
-            compiled.weights,
-            protocol,
-            lanes=lanes,
-            deadline_s=deadline_s,
-            backends=make_backends(device, find(protocol).parties),
+            compiled.program, compiled.weights, protocol, lanes=lanes, deadline_s=deadline_s, backends=backends
         )
 
     def run(self, encoded: NDArray[np.uint64], output: OutputKind = "label") -> tuple[NDArray[Any], RequestCost]:
